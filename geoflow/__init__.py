@@ -1,0 +1,30 @@
+"""A space carries densities; a density makes a space."""
+
+from geoflow.density import Density, Player, Sampler
+from geoflow.distributions import ClassConditional, DiagonalNormal, GaussianMixture, StandardNormal
+from geoflow.flows import Flow
+from geoflow.maps import Autoencoder, Bijection, Chain, ChainBijection, Inverse, Pair, Standardize
+from geoflow.register import register
+from geoflow.store import describe, load, save
+
+__all__ = [
+    "Autoencoder",
+    "Bijection",
+    "Chain",
+    "ChainBijection",
+    "ClassConditional",
+    "Density",
+    "DiagonalNormal",
+    "Flow",
+    "GaussianMixture",
+    "Inverse",
+    "Pair",
+    "Player",
+    "Sampler",
+    "StandardNormal",
+    "Standardize",
+    "describe",
+    "load",
+    "register",
+    "save",
+]

@@ -1,0 +1,8 @@
+"""Flows with an exact change of volume: building blocks, the model, and recipes."""
+
+from geoflow.flows.coupling import AffineCoupling
+from geoflow.flows.flow import Flow
+from geoflow.flows.permutation import Permutation
+from geoflow.flows.recipes import realnvp
+
+__all__ = ["AffineCoupling", "Flow", "Permutation", "realnvp"]

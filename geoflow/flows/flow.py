@@ -1,0 +1,110 @@
+"""`Flow`: a bijection carries a base density to data, with the exact change of volume."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Generator, Tensor
+
+from geoflow import validate
+from geoflow.density import Context, Density, Player, given, weighted_mean
+from geoflow.maps import Bijection
+from geoflow.register import register
+from manifolds import Euclidean
+from manifolds.shapes import Points, Values
+
+
+@register
+class Flow(Density):
+    """log p(x) = log p_base(encode(x)) + log|det ∂encode/∂x|.
+
+    Args:
+        bijection: data → latent.
+        base: a density of as many coordinates. Each is given the context if it declares one.
+
+    >>> from geoflow.flows import realnvp
+    >>> flow = realnvp(2)
+    >>> flow.log_prob(flow.sample(5)).shape
+    torch.Size([5])
+    """
+
+    def __init__(self, bijection: Bijection, base: Density) -> None:
+        super().__init__()
+        if not isinstance(bijection, Bijection):
+            raise TypeError(f"Flow expects a Bijection, got {type(bijection).__name__}; FreeFormFlow takes any auto-encoder.")
+        if not isinstance(base, Density):
+            raise TypeError(f"Flow expects a Density as base, got {type(base).__name__}.")
+        if bijection.latent_dim != base.dim:
+            raise ValueError(f"Flow: the bijection encodes to {bijection.latent_dim} coordinates, the base has {base.dim}.")
+        self.bijection, self.base = bijection, base
+        self.space = base.space if base.dim == bijection.dim else Euclidean(bijection.dim)
+        self.context_dim, self.classes = validate.common_context((bijection, base), "Flow")
+
+    @property
+    def autoencoder(self) -> Bijection:
+        """The bijection, under the name that all models share."""
+        return self.bijection
+
+    def with_base(self, base: Density) -> "Flow":
+        """The same bijection (shared, not copied) with another base."""
+        return type(self)(self.bijection, base)
+
+    def _encode(self, x: Points, context: Context) -> tuple[Tensor, Tensor]:
+        return self.bijection._encode_and_log_det(x, given(self.bijection, context))
+
+    def _log_prob(self, x: Points, context: Context = None) -> Values:
+        z, log_det = self._encode(x, context)
+        return self.base._log_prob(z, given(self.base, context)) + log_det
+
+    def _decode(self, z: Tensor, context: Context) -> Tensor:
+        return self.bijection._decode(z, given(self.bijection, context))
+
+    def _sample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
+        context = self._spread(context, shape)
+        return self._decode(self.base._sample(shape, given(self.base, context), generator), context)
+
+    def _rsample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
+        context = self._spread(context, shape)
+        return self._decode(self.base._rsample(shape, given(self.base, context), generator), context)
+
+    def _rsample_and_log_prob(
+        self, shape: tuple[int, ...], context: Context, generator: Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        context = self._spread(context, shape)
+        z, log_base = self.base._rsample_and_log_prob(shape, given(self.base, context), generator)
+        x, log_det = self.bijection._decode_and_log_det(z, given(self.bijection, context))
+        return x, log_base - log_det
+
+    def _spread(self, context: Context, shape: tuple[int, ...]) -> Context:
+        if context is None:
+            return None
+        return context.expand(*shape, context.shape[-1]) if self.context_dim else context.expand(shape)
+
+    def loss(
+        self, x: Tensor, context: Tensor | None = None, *, weight: Tensor | None = None, player: str | None = None
+    ) -> dict[str, Tensor]:
+        """The base's loss on the codes minus the mean log-det."""
+        z, log_det = self._encode(x, context)
+        terms = self.base.loss(z, given(self.base, context), weight=weight, player=player)
+        volume = weighted_mean(log_det, weight)
+        return {**terms, "loss": terms["loss"] - volume, "log det": volume.detach()}
+
+    def players(self) -> list[Player]:
+        """One, with the bijection's and the base's parameters, also where the base alone would not train by steps."""
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        return [Player("all", parameters)] if parameters else []
+
+    def _codes(self, x: Tensor, context: Tensor | None) -> Iterator[Tensor]:
+        for i in range(0, len(x), 2048):
+            yield self._encode(x[i : i + 2048], None if context is None else context[i : i + 2048])[0]
+
+    @torch.no_grad()
+    def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Prepare the bijection on the data, then the base on the codes."""
+        self.bijection.prepare(x, given(self.bijection, context))
+        self.base.prepare(torch.cat(list(self._codes(x, context))), given(self.base, context))
+
+    @torch.no_grad()
+    def finish(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Finish the bijection, then the base on the codes."""
+        self.bijection.finish(x, given(self.bijection, context))
+        self.base.finish(torch.cat(list(self._codes(x, context))), given(self.base, context))

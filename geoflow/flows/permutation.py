@@ -1,0 +1,42 @@
+"""A fixed permutation of the coordinates, so that couplings see them in other company."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from geoflow.density import Context
+from geoflow.maps import Bijection, Data, Latent
+from geoflow.register import register
+
+
+@register
+class Permutation(Bijection):
+    """z_i = x_{order[i]}; volume preserving.
+
+    Args:
+        dim: number of coordinates.
+        order: the permutation; None draws one from `generator` (the global one if None).
+    """
+
+    index: Tensor
+    back: Tensor
+
+    def __init__(self, dim: int, order: Sequence[int] | None = None, generator: Generator | None = None) -> None:
+        super().__init__(dim)
+        index = torch.randperm(dim, generator=generator) if order is None else torch.as_tensor(order)
+        if index.sort().values.tolist() != list(range(dim)):
+            raise ValueError(f"Permutation expects each of 0 .. {dim - 1} once, got {index.tolist()}.")
+        self.register_buffer("index", index)
+        self.register_buffer("back", index.argsort())
+
+    @property
+    def order(self) -> list[int]:
+        """The permutation as a list."""
+        return self.index.tolist()
+
+    def _encode_and_log_det(self, x: Data, context: Context = None) -> tuple[Tensor, Tensor]:
+        return x[..., self.index], x.new_zeros(x.shape[:-1])
+
+    def _decode_and_log_det(self, z: Latent, context: Context = None) -> tuple[Tensor, Tensor]:
+        return z[..., self.back], z.new_zeros(z.shape[:-1])

@@ -1,0 +1,329 @@
+"""Maps that carry points, and with them densities, between a data space and a latent one: `Autoencoder`, `Bijection`.
+
+`encode` goes x → z and `decode` z → x. A log_det is the log absolute determinant of the map in the method's name.
+To write a map give `_encode` and `_decode`; for a bijection `_encode_and_log_det` and `_decode_and_log_det`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from geoflow import validate
+from geoflow.density import Context, Density, given, reference
+from geoflow.register import register
+from manifolds.shapes import Values
+
+Data = Float[Tensor, "*#batch data"]
+Latent = Float[Tensor, "*#batch latent"]
+
+
+class Autoencoder(nn.Module, ABC):
+    """Carries points between data ``(*batch, dim)`` and latent ``(*batch, latent_dim)``; decode need not undo encode.
+
+    Attributes:
+        dim, latent_dim: numbers of coordinates on either side.
+        posterior: a conditional density of z given context = x, of which `encode` is the location; or None.
+        context_dim, classes: the condition it takes, 0 for none.
+    """
+
+    dim: int
+    latent_dim: int
+    posterior: Density | None
+    context_dim: int = 0
+    classes: int = 0
+
+    @abstractmethod
+    def _encode(self, x: Data, context: Context = None) -> Latent: ...
+
+    @abstractmethod
+    def _decode(self, z: Latent, context: Context = None) -> Data: ...
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Data ``(*batch, dim)`` → latent ``(*batch, latent_dim)``."""
+        return self._encode(*self._door(x, self.dim, context, "encode"))
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """Latent ``(*batch, latent_dim)`` → data ``(*batch, dim)``."""
+        return self._decode(*self._door(z, self.latent_dim, context, "decode", "z"))
+
+    def reconstruct(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """decode(encode(x))."""
+        x, context = self._door(x, self.dim, context, "reconstruct")
+        return self._decode(self._encode(x, context), context)
+
+    def residual(self, x: Data, xh: Data) -> Data:
+        """How far a reconstruction is off, in the units that reconstruction costs are meant in: xh − x."""
+        return xh - x
+
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters that only encoding uses, for objectives that train the two sides apart."""
+        return iter(())
+
+    def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Set what comes from the data before training."""
+
+    def finish(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Set what comes from the data after training."""
+
+    def _door(self, x: Any, size: int, context: Any, verb: str, name: str = "x") -> tuple[Tensor, Tensor | None]:
+        who, like = f"{type(self).__name__}.{verb}", reference(self)
+        x = validate.points(x, size, who, name, like)
+        context = validate.context(context, x.shape[:-1], self.context_dim, self.classes, who, like)
+        if context is not None:
+            lead = context.shape[:-1] if self.context_dim else context.shape
+            batch = torch.broadcast_shapes(x.shape[:-1], lead)
+            x, context = x.expand(*batch, size), context.expand(*batch, *context.shape[len(lead) :])
+        return x, context
+
+
+class Bijection(Autoencoder):
+    """An auto-encoder whose decode undoes encode exactly, and which knows its change of volume."""
+
+    posterior: Density | None
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = self.latent_dim = validate.count(dim, type(self).__name__, "dim", 1)
+        self.posterior = None
+
+    @abstractmethod
+    def _encode_and_log_det(self, x: Data, context: Context = None) -> tuple[Tensor, Tensor]: ...
+
+    @abstractmethod
+    def _decode_and_log_det(self, z: Latent, context: Context = None) -> tuple[Tensor, Tensor]: ...
+
+    def encode_and_log_det(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """z = encode(x) and log|det ∂z/∂x| ``(*batch)``."""
+        return self._encode_and_log_det(*self._door(x, self.dim, context, "encode_and_log_det"))
+
+    def decode_and_log_det(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x = decode(z) and log|det ∂x/∂z| ``(*batch)``."""
+        return self._decode_and_log_det(*self._door(z, self.dim, context, "decode_and_log_det", "z"))
+
+    def _encode(self, x: Data, context: Context = None) -> Latent:
+        return self._encode_and_log_det(x, context)[0]
+
+    def _decode(self, z: Latent, context: Context = None) -> Data:
+        return self._decode_and_log_det(z, context)[0]
+
+
+@register
+class Pair(Autoencoder):
+    """Two modules as one auto-encoder: ``encoder(x[, context])`` and ``decoder(z[, context])``.
+
+    Args:
+        encoder: x → z, or None to encode by the posterior's location.
+        decoder: z → x.
+        posterior: a density of z conditional on context = x, with a method ``location(x)`` if `encoder` is None.
+        dim, latent_dim: numbers of coordinates on either side.
+        context_dim, classes: the condition both modules take as a second argument, 0 for none.
+    """
+
+    encoder: nn.Module | None
+    posterior: Density | None
+
+    def __init__(
+        self,
+        encoder: nn.Module | None,
+        decoder: nn.Module,
+        posterior: Density | None = None,
+        *,
+        dim: int,
+        latent_dim: int,
+        context_dim: int = 0,
+        classes: int = 0,
+    ) -> None:
+        super().__init__()
+        if encoder is None and not hasattr(posterior, "location"):
+            raise ValueError("Pair expects an encoder, or a posterior with a method `location(x)` to encode by.")
+        self.dim, self.latent_dim = dim, latent_dim
+        self.context_dim, self.classes = context_dim, classes
+        self.encoder, self.decoder, self.posterior = encoder, decoder, posterior
+
+    def _encode(self, x: Data, context: Context = None) -> Latent:
+        if self.encoder is None:
+            return self.posterior.location(x)  # type: ignore[union-attr, operator]
+        return self.encoder(x) if context is None else self.encoder(x, context)
+
+    def _decode(self, z: Latent, context: Context = None) -> Data:
+        return self.decoder(z) if context is None else self.decoder(z, context)
+
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        if self.encoder is not None:
+            yield from self.encoder.parameters()
+        if self.posterior is not None:
+            yield from self.posterior.parameters()
+
+
+class _PosteriorAfter(Density):
+    """The posterior of a chain's last part, conditional on the chain's data: its context goes through the earlier parts."""
+
+    def __init__(self, before: "Chain", posterior: Density) -> None:
+        super().__init__()
+        self.before, self.inside = before, posterior
+        self.space, self.context_dim = posterior.space, before.dim
+
+    def _log_prob(self, x: Latent, context: Context = None) -> Values:
+        return self.inside._log_prob(x, self.before._encode(context))
+
+    def _sample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
+        return self.inside._sample(shape, self.before._encode(context), generator)
+
+    def _rsample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
+        return self.inside._rsample(shape, self.before._encode(context), generator)
+
+
+class _Parts(Autoencoder):
+    """What chains share: parts applied one after the other, each given the context if it declares one."""
+
+    def __init__(self, *parts: Autoencoder) -> None:
+        nn.Module.__init__(self)
+        name = type(self).__name__
+        if not parts:
+            raise ValueError(f"{name} expects at least one part.")
+        for first, second in zip(parts, parts[1:], strict=False):
+            if first.latent_dim != second.dim:
+                raise ValueError(
+                    f"{name}: {type(first).__name__} encodes to {first.latent_dim} coordinates, but "
+                    f"{type(second).__name__} after it takes {second.dim}."
+                )
+        self.parts = nn.ModuleList(parts)
+        self.dim, self.latent_dim = parts[0].dim, parts[-1].latent_dim
+        self.context_dim, self.classes = validate.common_context(parts, name)
+
+    def residual(self, x: Data, xh: Data) -> Data:
+        """In the units of the first part: standardised ones behind a `Standardize`."""
+        return self.parts[0].residual(x, xh)  # type: ignore[operator]
+
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        for part in self.parts:
+            yield from part.encoder_parameters()  # type: ignore[operator]
+
+    @torch.no_grad()
+    def _walk(self, hook: Literal["prepare", "finish"], x: Tensor, context: Tensor | None) -> None:
+        for part in self.parts:
+            getattr(part, hook)(x, given(part, context))
+            blocks = zip(x.split(2048), context.split(2048) if context is not None else [None] * (len(x) // 2048 + 1), strict=False)
+            x = torch.cat([part._encode(b, given(part, c)) for b, c in blocks])  # type: ignore[operator]
+
+    def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Prepare each part on the output of the one before."""
+        self._walk("prepare", x, context)
+
+    def finish(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Finish each part on the output of the one before."""
+        self._walk("finish", x, context)
+
+
+@register
+class Chain(_Parts):
+    """Auto-encoders one after the other: encode goes through the parts in order, decode back."""
+
+    def _encode(self, x: Data, context: Context = None) -> Latent:
+        for part in self.parts:
+            x = part._encode(x, given(part, context))  # type: ignore[operator]
+        return x
+
+    def _decode(self, z: Latent, context: Context = None) -> Data:
+        for part in reversed(self.parts):
+            z = part._decode(z, given(part, context))  # type: ignore[operator]
+        return z
+
+    @property
+    def posterior(self) -> Density | None:  # type: ignore[override]
+        """The last part's posterior, conditional on the chain's data; None if it has none."""
+        inside = self.parts[-1].posterior
+        if inside is None or len(self.parts) == 1:
+            return inside  # type: ignore[return-value]
+        return _PosteriorAfter(Chain(*self.parts[:-1]), inside)  # type: ignore[arg-type]
+
+
+@register
+class ChainBijection(_Parts, Bijection):
+    """Bijections one after the other; log-dets add up."""
+
+    def __init__(self, *parts: Bijection) -> None:
+        _Parts.__init__(self, *parts)
+        wrong = [type(p).__name__ for p in parts if not isinstance(p, Bijection)]
+        if wrong:
+            raise TypeError(f"ChainBijection expects bijections, got {', '.join(wrong)}: Chain takes any auto-encoder.")
+        self.posterior = None
+
+    def _encode_and_log_det(self, x: Data, context: Context = None) -> tuple[Tensor, Tensor]:
+        x, total = self.parts[0]._encode_and_log_det(x, given(self.parts[0], context))  # type: ignore[operator]
+        for part in self.parts[1:]:
+            x, log_det = part._encode_and_log_det(x, given(part, context))  # type: ignore[operator]
+            total = total + log_det
+        return x, total
+
+    def _decode_and_log_det(self, z: Latent, context: Context = None) -> tuple[Tensor, Tensor]:
+        last = self.parts[-1]
+        z, total = last._decode_and_log_det(z, given(last, context))  # type: ignore[operator]
+        for part in reversed(self.parts[:-1]):
+            z, log_det = part._decode_and_log_det(z, given(part, context))  # type: ignore[operator]
+            total = total + log_det
+        return z, total
+
+
+@register
+class Inverse(Bijection):
+    """A bijection with encode and decode exchanged."""
+
+    def __init__(self, bijection: Bijection) -> None:
+        super().__init__(bijection.dim)
+        self.bijection = bijection
+        self.context_dim, self.classes = bijection.context_dim, bijection.classes
+
+    def _encode_and_log_det(self, x: Data, context: Context = None) -> tuple[Tensor, Tensor]:
+        return self.bijection._decode_and_log_det(x, context)
+
+    def _decode_and_log_det(self, z: Latent, context: Context = None) -> tuple[Tensor, Tensor]:
+        return self.bijection._encode_and_log_det(z, context)
+
+
+@register
+class Standardize(Bijection):
+    """z = (x − mean) / std, with the training data's mean and standard deviation, set by `prepare`.
+
+    Args:
+        dim: number of columns.
+        per: ``"column"`` for each its own, ``"all"`` for one factor (images, particles).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, dim: int, per: Literal["column", "all"] = "column") -> None:
+        super().__init__(dim)
+        if per not in ("column", "all"):
+            raise ValueError(f"Standardize expects per='column' or 'all', got {per!r}.")
+        self.per = per
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("std", torch.ones(dim))
+
+    def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Take mean and standard deviation of the rows ``(n, dim)``; a constant column has neither and is refused."""
+        rows = x.reshape(-1, self.dim).double()
+        mean = rows.mean(0)
+        std = (rows - mean).square().mean(0).sqrt()
+        span = rows.amax(0) - rows.amin(0)
+        if self.per == "all":
+            std = std.square().mean().sqrt().expand(self.dim)
+            span = span.amax().expand(self.dim)
+        if bool((span == 0).any()):
+            raise ValueError(f"Standardize: column {(span == 0).nonzero().flatten().tolist()[:5]} is constant: drop it.")
+        self.mean.copy_(mean)
+        self.std.copy_(torch.maximum(std, 1e-6 * span))
+
+    def residual(self, x: Data, xh: Data) -> Data:
+        return (xh - x) / self.std
+
+    def _encode_and_log_det(self, x: Data, context: Context = None) -> tuple[Tensor, Tensor]:
+        return (x - self.mean) / self.std, -self.std.log().sum().expand(x.shape[:-1])
+
+    def _decode_and_log_det(self, z: Latent, context: Context = None) -> tuple[Tensor, Tensor]:
+        return z * self.std + self.mean, self.std.log().sum().expand(z.shape[:-1])

@@ -1,0 +1,50 @@
+"""A plain multi-layer perceptron, optionally starting as the zero function."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from geoflow.register import register
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "tanh": nn.Tanh,
+    "elu": nn.ELU,
+    "softplus": nn.Softplus,
+}
+
+
+@register
+class MLP(nn.Module):
+    """Linear layers with an activation between them: ``(*batch, inputs)`` → ``(*batch, outputs)``.
+
+    Args:
+        inputs, outputs: widths of the ends.
+        hidden: widths between.
+        activation: one of relu, silu, gelu, tanh, elu, softplus. relu is fastest; take a smooth one where second
+            derivatives of the result matter (scores that are differentiated, geodesics).
+        zero_last: start the last layer at zero, so that a flow built on it starts as the identity.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, hidden: Sequence[int] = (64, 64), activation: str = "relu", zero_last: bool = False
+    ) -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"MLP expects an activation of {', '.join(ACTIVATIONS)}; got {activation!r}.")
+        self.inputs, self.outputs, self.hidden = inputs, outputs, tuple(hidden)
+        self.activation, self.zero_last = activation, zero_last
+        widths = (inputs, *self.hidden)
+        layers: list[nn.Module] = []
+        for a, b in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(a, b), ACTIVATIONS[activation]()]
+        last = nn.Linear(widths[-1], outputs)
+        if zero_last:
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(*layers, last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)

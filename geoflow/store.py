@@ -1,0 +1,165 @@
+"""Models in one safetensors file: tensors, and JSON that says how to rebuild the object from registered classes.
+
+Nothing in a file is executed or imported on load: a class it names must stand in our register, or be passed in.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import manifolds
+from geoflow import register
+
+FORMAT = 1
+
+
+def save(model: nn.Module, path: str | os.PathLike[str], **notes: Any) -> None:
+    """Write `model` to one file, by a temporary name swapped in at the end.
+
+    Args:
+        model: an object of registered classes; modules of your own inside it are saved as tensors, and asked for by `load`.
+        path: where to; ``.safetensors`` is customary.
+        notes: JSON values kept with it, given back by `describe`.
+    """
+    from safetensors.torch import save_file
+
+    model = getattr(model, "_orig_mod", model)  # a compiled model is saved bare
+    tree = _describe(model)
+    if "unknown" in tree:
+        raise TypeError(f"save expects an object of a registered class, got {type(model).__name__}: decorate it with @register.")
+    tensors = {k: v.detach().contiguous().cpu().clone() for k, v in model.state_dict().items()}
+    head = {"format": FORMAT, "geoflow": register_version(), "model": tree, "notes": notes}
+    text = json.dumps(head, sort_keys=True)
+    path = Path(path)
+    temporary = path.with_name(path.name + ".part")
+    save_file(tensors, temporary, metadata={"geoflow": text, "checksum": _checksum(text, tensors)})
+    os.replace(temporary, path)
+
+
+def load(path: str | os.PathLike[str], modules: dict[str, nn.Module] | None = None) -> Any:
+    """The model in a file that `save` wrote, on the CPU, in eval mode's place as built (call `.eval()` if you need it).
+
+    Args:
+        path: the file.
+        modules: modules of your own by their place in the model, as ``{"autoencoder.encoder": mine}``; the error for a
+            missing one prints the dict ready to fill. Their weights are loaded from the file.
+
+    Raises:
+        ValueError: the file is truncated, foreign, damaged, or of a newer format.
+        TypeError: the file is a pickle, or names classes that are not registered.
+    """
+    head, tensors = _read(path)
+    given = dict(modules or {})
+    missing = [(p, name) for p, name in _unknown(head["model"], "") if p not in given]
+    if missing:
+        filled = ", ".join(f'"{p}": ...' for p, _ in missing)
+        names = ", ".join(sorted({name for _, name in missing}))
+        raise TypeError(f"{path} holds modules that are not geoflow's ({names}): load(path, modules={{{filled}}}).")
+    model = _build(head["model"], "", given)
+    for name, tensor in model.state_dict().items():
+        stored = tensors.get(name)
+        if stored is not None and stored.is_floating_point() and stored.dtype != tensor.dtype:
+            model = model.to(stored.dtype)
+            break
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit the model it describes: {error}") from None
+    return model
+
+
+def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The notes that were saved with a model."""
+    return dict(_read(path)[0]["notes"])
+
+
+def register_version() -> str:
+    """The version written into files."""
+    from importlib.metadata import version
+
+    return version("geoflow")
+
+
+def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    from safetensors import SafetensorError, safe_open
+
+    with open(path, "rb") as file:
+        start = file.read(4)
+    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        raise TypeError(f"{path} is a pickle or a torch.save archive, which may execute code: load reads safetensors files.")
+    try:
+        with safe_open(path, "pt") as file:
+            meta = file.metadata() or {}
+            tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ValueError(f"{path} is truncated or no safetensors file: {error}") from None
+    if "geoflow" not in meta:
+        raise ValueError(f"{path} is a safetensors file, but not one that geoflow.save wrote.")
+    try:
+        head = json.loads(meta["geoflow"])
+    except json.JSONDecodeError:
+        raise ValueError(f"{path} is damaged: its description is not JSON.") from None
+    if head.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {head.get('format')}, this geoflow reads {FORMAT}: update geoflow.")
+    if meta.get("checksum") != _checksum(meta["geoflow"], tensors):
+        raise ValueError(f"{path} is damaged or was changed: its checksum does not match (format {FORMAT}).")
+    return head, tensors
+
+
+def _describe(value: Any) -> Any:
+    """A JSON tree for a constructor argument."""
+    if isinstance(value, manifolds.Manifold):
+        return {"space": type(value).__name__, "given": value.config()}
+    if isinstance(value, nn.ModuleList):
+        return [_describe(v) for v in value]
+    if isinstance(value, nn.Module):
+        if register.CLASSES.get(type(value).__name__) is not type(value):
+            return {"unknown": type(value).__name__}
+        given = {name: _describe(v) for name, v in register.arguments(value).items()}
+        return {"class": type(value).__name__, "given": given}
+    if isinstance(value, (list, tuple)):
+        return [_describe(v) for v in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"save cannot write a constructor argument of type {type(value).__name__}.")
+
+
+def _unknown(tree: Any, place: str) -> list[tuple[str, str]]:
+    """(place, class name) of each module in the tree that the register does not hold."""
+    if isinstance(tree, list):
+        return [u for i, t in enumerate(tree) for u in _unknown(t, f"{place}.{i}")]
+    if not isinstance(tree, dict):
+        return []
+    if "unknown" in tree:
+        return [(place.lstrip("."), tree["unknown"])]
+    if "class" in tree and tree["class"] not in register.CLASSES:
+        return [(place.lstrip("."), tree["class"])]
+    return [u for name, t in tree.get("given", {}).items() if "class" in tree for u in _unknown(t, f"{place}.{name}")]
+
+
+def _build(tree: Any, place: str, modules: dict[str, nn.Module]) -> Any:
+    if place.lstrip(".") in modules:
+        return modules[place.lstrip(".")]
+    if isinstance(tree, list):
+        return [_build(t, f"{place}.{i}", modules) for i, t in enumerate(tree)]
+    if isinstance(tree, dict) and "space" in tree:
+        if tree["space"] not in manifolds.__all__:
+            raise ValueError(f"the file names a space {tree['space']!r} that this version does not have: update geoflow.")
+        return getattr(manifolds, tree["space"])(**tree["given"])
+    if isinstance(tree, dict):
+        given = {name: _build(t, f"{place}.{name}", modules) for name, t in tree["given"].items()}
+        return register.rebuild(register.CLASSES[tree["class"]], given)
+    return tree

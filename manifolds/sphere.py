@@ -1,0 +1,110 @@
+"""The unit sphere Sⁿ in ℝⁿ⁺¹, right from coincident to antipodal points."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from manifolds import series
+from manifolds.manifold import Manifold
+from manifolds.shapes import Frames, Points, Values
+
+
+class Sphere(Manifold):
+    """Sⁿ = {x ∈ ℝⁿ⁺¹ : |x| = 1} with the metric of the embedding; volume 2 π^((n+1)/2) / Γ((n+1)/2).
+
+    dist(x, y) = 2 atan2(|x − y|, |x + y|) keeps its digits where arccos⟨x, y⟩ loses them. At antipodes `log` points
+    along the first vector of `tangent_basis`.
+
+    Args:
+        n: intrinsic dimension, at least one.
+
+    >>> import torch
+    >>> Sphere(2).dist(torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0]))
+    tensor(1.5708)
+    """
+
+    def __init__(self, n: int) -> None:
+        if isinstance(n, bool) or not isinstance(n, int):
+            raise TypeError(f"Sphere expects `n` as an int, got {type(n).__name__}.")
+        if n < 1:
+            raise ValueError(f"Sphere expects n >= 1, got {n}.")
+        self._n = n
+
+    @property
+    def dim(self) -> int:
+        return self._n
+
+    @property
+    def ambient_dim(self) -> int:
+        return self._n + 1
+
+    def config(self) -> dict[str, Any]:
+        return {"n": self._n}
+
+    def _project(self, x: Points) -> Points:
+        length = series.norm(x)[..., None]
+        first = torch.zeros_like(x)
+        first[..., 0] = 1
+        return torch.where(length == 0, first, x / torch.where(length == 0, torch.ones_like(length), length))
+
+    def _to_tangent(self, x: Points, v: Points) -> Points:
+        return v - (x * v).sum(-1, keepdim=True) * x
+
+    def _exp(self, x: Points, v: Points) -> Points:
+        s = (v * v).sum(-1, keepdim=True)
+        return series.cos_sqrt(s) * x + series.sinc_sqrt(s) * v
+
+    def _log(self, x: Points, y: Points) -> Points:
+        u = self._to_tangent(x, y - x)
+        sin2, cos = (u * u).sum(-1, keepdim=True), (x * y).sum(-1, keepdim=True)
+        antipodal = (cos < 0) & (sin2 < (8 * torch.finfo(x.dtype).eps) ** 2)
+        ratio = series.angle_over_sin(torch.where(antipodal, torch.ones_like(sin2), sin2), cos)
+        return torch.where(antipodal, math.pi * self._tangent_basis(x)[..., 0], ratio * u)
+
+    def _dist(self, x: Points, y: Points) -> Values:
+        return 2 * torch.atan2(series.norm(x - y), series.norm(x + y))
+
+    def _squared_dist(self, x: Points, y: Points) -> Values:
+        u = self._to_tangent(x, y - x)
+        sin2, cos = (u * u).sum(-1), (x * y).sum(-1)
+        near = cos > 0
+        ratio = series.angle_over_sin(torch.where(near, sin2, torch.zeros_like(sin2)), torch.where(near, cos, torch.ones_like(cos)))
+        far = 2 * torch.atan2(series.norm(x - y), series.norm(x + y))
+        return torch.where(near, ratio * ratio * sin2, torch.where(near, torch.ones_like(far), far) ** 2)
+
+    def _transport(self, x: Points, y: Points, v: Points) -> Points:
+        denominator = 1 + (x * y).sum(-1, keepdim=True)
+        antipodal = denominator < 8 * torch.finfo(x.dtype).eps
+        e = self._tangent_basis(x)[..., 0]
+        across = v - 2 * (e * v).sum(-1, keepdim=True) * e
+        along = v - (y * v).sum(-1, keepdim=True) / torch.where(antipodal, torch.ones_like(denominator), denominator) * (x + y)
+        return torch.where(antipodal, across, along)
+
+    def _tangent_basis(self, x: Points) -> Frames:
+        last = x[..., -1:]
+        sign = torch.where(last < 0, -torch.ones_like(last), torch.ones_like(last))
+        w = torch.cat([x[..., :-1], last + sign], -1)
+        eye = torch.eye(self._n + 1, self._n, dtype=x.dtype, device=x.device)
+        return eye - w[..., :, None] * (x[..., None, :-1] / (1 + last.abs())[..., None])
+
+    @property
+    def log_volume_total(self) -> float:
+        h = (self._n + 1) / 2
+        return math.log(2) + h * math.log(math.pi) - math.lgamma(h)
+
+    @property
+    def injectivity_radius(self) -> float:
+        return math.pi
+
+    def sample_uniform(
+        self,
+        n: int | tuple[int, ...],
+        generator: Generator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """`n` points uniform on the sphere: normalised Gaussians."""
+        shape = (n,) if isinstance(n, int) else tuple(n)
+        return self._project(torch.randn(*shape, self._n + 1, generator=generator, dtype=dtype, device=device))
