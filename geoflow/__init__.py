@@ -4,7 +4,7 @@ from geoflow.density import Density, Player, Sampler
 from geoflow.distributions import ClassConditional, DiagonalNormal, GaussianMixture, StandardNormal
 from geoflow.flows import Flow
 from geoflow.maps import Autoencoder, Bijection, Chain, ChainBijection, Inverse, Pair, Standardize
-from geoflow.register import register
+from geoflow.registry import register
 from geoflow.store import describe, load, save
 
 __all__ = [

@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 
 from geoflow import validate
 from geoflow.density import Context, Density, given, reference
-from geoflow.register import register
+from geoflow.registry import register
 from manifolds.shapes import Values
 
 Data = Float[Tensor, "*#batch data"]

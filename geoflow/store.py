@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import manifolds
-from geoflow import register
+from geoflow import registry
 
 FORMAT = 1
 
@@ -33,7 +33,7 @@ def save(model: nn.Module, path: str | os.PathLike[str], **notes: Any) -> None:
     if "unknown" in tree:
         raise TypeError(f"save expects an object of a registered class, got {type(model).__name__}: decorate it with @register.")
     tensors = {k: v.detach().contiguous().cpu().clone() for k, v in model.state_dict().items()}
-    head = {"format": FORMAT, "geoflow": register_version(), "model": tree, "notes": notes}
+    head = {"format": FORMAT, "geoflow": _version(), "model": tree, "notes": notes}
     text = json.dumps(head, sort_keys=True)
     path = Path(path)
     temporary = path.with_name(path.name + ".part")
@@ -42,7 +42,7 @@ def save(model: nn.Module, path: str | os.PathLike[str], **notes: Any) -> None:
 
 
 def load(path: str | os.PathLike[str], modules: dict[str, nn.Module] | None = None) -> Any:
-    """The model in a file that `save` wrote, on the CPU, in eval mode's place as built (call `.eval()` if you need it).
+    """The model in a file that `save` wrote, on the CPU.
 
     Args:
         path: the file.
@@ -78,7 +78,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     return dict(_read(path)[0]["notes"])
 
 
-def register_version() -> str:
+def _version() -> str:
     """The version written into files."""
     from importlib.metadata import version
 
@@ -126,9 +126,9 @@ def _describe(value: Any) -> Any:
     if isinstance(value, nn.ModuleList):
         return [_describe(v) for v in value]
     if isinstance(value, nn.Module):
-        if register.CLASSES.get(type(value).__name__) is not type(value):
+        if registry.CLASSES.get(type(value).__name__) is not type(value):
             return {"unknown": type(value).__name__}
-        given = {name: _describe(v) for name, v in register.arguments(value).items()}
+        given = {name: _describe(v) for name, v in registry.arguments(value).items()}
         return {"class": type(value).__name__, "given": given}
     if isinstance(value, (list, tuple)):
         return [_describe(v) for v in value]
@@ -145,7 +145,7 @@ def _unknown(tree: Any, place: str) -> list[tuple[str, str]]:
         return []
     if "unknown" in tree:
         return [(place.lstrip("."), tree["unknown"])]
-    if "class" in tree and tree["class"] not in register.CLASSES:
+    if "class" in tree and tree["class"] not in registry.CLASSES:
         return [(place.lstrip("."), tree["class"])]
     return [u for name, t in tree.get("given", {}).items() if "class" in tree for u in _unknown(t, f"{place}.{name}")]
 
@@ -161,5 +161,5 @@ def _build(tree: Any, place: str, modules: dict[str, nn.Module]) -> Any:
         return getattr(manifolds, tree["space"])(**tree["given"])
     if isinstance(tree, dict):
         given = {name: _build(t, f"{place}.{name}", modules) for name, t in tree["given"].items()}
-        return register.rebuild(register.CLASSES[tree["class"]], given)
+        return registry.rebuild(registry.CLASSES[tree["class"]], given)
     return tree

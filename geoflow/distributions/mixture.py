@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from geoflow import validate
 from geoflow.density import Context, Density, Player
 from geoflow.distributions.normals import LOG_2PI
-from geoflow.register import register
+from geoflow.registry import register
 from manifolds import Euclidean
 from manifolds.shapes import Points, Values
 

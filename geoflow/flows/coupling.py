@@ -8,7 +8,7 @@ from torch import Tensor
 from geoflow.density import Context
 from geoflow.maps import Bijection, Data, Latent
 from geoflow.nets import MLP
-from geoflow.register import register
+from geoflow.registry import register
 
 
 @register

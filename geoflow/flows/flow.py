@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from geoflow import validate
 from geoflow.density import Context, Density, Player, given, weighted_mean
 from geoflow.maps import Bijection
-from geoflow.register import register
+from geoflow.registry import register
 from manifolds import Euclidean
 from manifolds.shapes import Points, Values
 

@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 
 from geoflow.density import Context
 from geoflow.maps import Bijection, Data, Latent
-from geoflow.register import register
+from geoflow.registry import register
 
 
 @register
