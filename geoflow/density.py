@@ -73,7 +73,9 @@ class Sampler(nn.Module, ABC):
         """Points ``(*shape, dim)``; a context broadcasts against `shape`."""
 
     @torch.no_grad()
-    def sample(self, n: int | tuple[int, ...] = (), context: Tensor | None = None, generator: Generator | None = None) -> Tensor:
+    def sample(
+        self, n: int | tuple[int, ...] = (), context: Tensor | None = None, generator: Generator | None = None
+    ) -> Tensor:
         """`n` draws (an int or a shape) per context row: ``(*n, *context_batch, dim)``."""
         shape, context = self._draws(n, context, "sample")
         return self._sample(shape, context, generator)
@@ -89,7 +91,7 @@ class Sampler(nn.Module, ABC):
         return self.loss(*args, **kwargs)
 
     def players(self) -> list[Player]:
-        """Who trains what; one player with every trainable parameter by default, none when nothing is trained by steps."""
+        """Who trains what: by default one player with every trainable parameter, or none if nothing takes steps."""
         parameters = [p for p in self.parameters() if p.requires_grad]
         return [Player("all", parameters)] if parameters else []
 
@@ -130,7 +132,7 @@ class Sampler(nn.Module, ABC):
 
 
 class Density(Sampler):
-    """A probability density on `space`: `log_prob` in nats, in the user's units, against the space's Riemannian volume."""
+    """A probability density on `space`: `log_prob` in nats and the user's units, against the Riemannian volume."""
 
     @abstractmethod
     def _log_prob(self, x: Points, context: Context = None) -> Values: ...
@@ -147,11 +149,13 @@ class Density(Sampler):
         return self._log_prob_and_score(*self._door(x, context, "score"))[1]
 
     def _log_prob_and_score(self, x: Points, context: Context = None) -> tuple[Tensor, Tensor]:
-        value, pull_back = torch.func.vjp(lambda y: self._log_prob(y, context), x)
+        value, pull_back = torch.func.vjp(lambda y: self._log_prob(y, context), x)  # type: ignore[misc]
         (gradient,) = pull_back(torch.ones_like(value))
         return value, self.space._egrad_to_rgrad(x, gradient)
 
-    def rsample(self, n: int | tuple[int, ...] = (), context: Tensor | None = None, generator: Generator | None = None) -> Tensor:
+    def rsample(
+        self, n: int | tuple[int, ...] = (), context: Tensor | None = None, generator: Generator | None = None
+    ) -> Tensor:
         """Draws like `sample` that are differentiable in the parameters."""
         shape, context = self._draws(n, context, "rsample")
         return self._rsample(shape, context, generator)

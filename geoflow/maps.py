@@ -6,6 +6,7 @@ To write a map give `_encode` and `_decode`; for a bijection `_encode_and_log_de
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -160,21 +161,25 @@ class Pair(Autoencoder):
 
 
 class _PosteriorAfter(Density):
-    """The posterior of a chain's last part, conditional on the chain's data: its context goes through the earlier parts."""
+    """The posterior of a chain's last part, given the chain's data: its context goes through the earlier parts."""
 
     def __init__(self, before: "Chain", posterior: Density) -> None:
         super().__init__()
         self.before, self.inside = before, posterior
         self.space, self.context_dim = posterior.space, before.dim
 
+    def _through(self, context: Context) -> Tensor:
+        assert context is not None, "the door asks for it: context_dim is the chain's dim"
+        return self.before._encode(context)
+
     def _log_prob(self, x: Latent, context: Context = None) -> Values:
-        return self.inside._log_prob(x, self.before._encode(context))
+        return self.inside._log_prob(x, self._through(context))
 
     def _sample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
-        return self.inside._sample(shape, self.before._encode(context), generator)
+        return self.inside._sample(shape, self._through(context), generator)
 
     def _rsample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
-        return self.inside._rsample(shape, self.before._encode(context), generator)
+        return self.inside._rsample(shape, self._through(context), generator)
 
 
 class _Parts(Autoencoder):
@@ -185,7 +190,7 @@ class _Parts(Autoencoder):
         name = type(self).__name__
         if not parts:
             raise ValueError(f"{name} expects at least one part.")
-        for first, second in zip(parts, parts[1:], strict=False):
+        for first, second in pairwise(parts):
             if first.latent_dim != second.dim:
                 raise ValueError(
                     f"{name}: {type(first).__name__} encodes to {first.latent_dim} coordinates, but "
@@ -207,7 +212,11 @@ class _Parts(Autoencoder):
     def _walk(self, hook: Literal["prepare", "finish"], x: Tensor, context: Tensor | None) -> None:
         for part in self.parts:
             getattr(part, hook)(x, given(part, context))
-            blocks = zip(x.split(2048), context.split(2048) if context is not None else [None] * (len(x) // 2048 + 1), strict=False)
+            blocks = zip(
+                x.split(2048),
+                context.split(2048) if context is not None else [None] * (len(x) // 2048 + 1),
+                strict=False,
+            )
             x = torch.cat([part._encode(b, given(part, c)) for b, c in blocks])  # type: ignore[operator]
 
     def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
@@ -315,7 +324,9 @@ class Standardize(Bijection):
             std = std.square().mean().sqrt().expand(self.dim)
             span = span.amax().expand(self.dim)
         if bool((span == 0).any()):
-            raise ValueError(f"Standardize: column {(span == 0).nonzero().flatten().tolist()[:5]} is constant: drop it.")
+            raise ValueError(
+                f"Standardize: column {(span == 0).nonzero().flatten().tolist()[:5]} is constant: drop it."
+            )
         self.mean.copy_(mean)
         self.std.copy_(torch.maximum(std, 1e-6 * span))
 

@@ -22,7 +22,7 @@ def save(model: nn.Module, path: str | os.PathLike[str], **notes: Any) -> None:
     """Write `model` to one file, by a temporary name swapped in at the end.
 
     Args:
-        model: an object of registered classes; modules of your own inside it are saved as tensors, and asked for by `load`.
+        model: an object of registered classes; your own modules inside are saved as tensors; `load` asks for them.
         path: where to; ``.safetensors`` is customary.
         notes: JSON values kept with it, given back by `describe`.
     """
@@ -31,7 +31,9 @@ def save(model: nn.Module, path: str | os.PathLike[str], **notes: Any) -> None:
     model = getattr(model, "_orig_mod", model)  # a compiled model is saved bare
     tree = _describe(model)
     if "unknown" in tree:
-        raise TypeError(f"save expects an object of a registered class, got {type(model).__name__}: decorate it with @register.")
+        raise TypeError(
+            f"save expects an object of a registered class, got {type(model).__name__}: decorate it with @register."
+        )
     tensors = {k: v.detach().contiguous().cpu().clone() for k, v in model.state_dict().items()}
     head = {"format": FORMAT, "geoflow": _version(), "model": tree, "notes": notes}
     text = json.dumps(head, sort_keys=True)
@@ -99,7 +101,9 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tenso
     with open(path, "rb") as file:
         start = file.read(4)
     if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise TypeError(f"{path} is a pickle or a torch.save archive, which may execute code: load reads safetensors files.")
+        raise TypeError(
+            f"{path} is a pickle or a torch.save archive, which may execute code: load reads safetensors files."
+        )
     try:
         with safe_open(path, "pt") as file:
             meta = file.metadata() or {}
@@ -157,7 +161,9 @@ def _build(tree: Any, place: str, modules: dict[str, nn.Module]) -> Any:
         return [_build(t, f"{place}.{i}", modules) for i, t in enumerate(tree)]
     if isinstance(tree, dict) and "space" in tree:
         if tree["space"] not in manifolds.__all__:
-            raise ValueError(f"the file names a space {tree['space']!r} that this version does not have: update geoflow.")
+            raise ValueError(
+                f"the file names a space {tree['space']!r} that this version does not have: update geoflow."
+            )
         return getattr(manifolds, tree["space"])(**tree["given"])
     if isinstance(tree, dict):
         given = {name: _build(t, f"{place}.{name}", modules) for name, t in tree["given"].items()}

@@ -37,7 +37,9 @@ def points(x: Any, dim: int, who: str, name: str = "x", like: Tensor | None = No
         x = x.float()
     x = check_vectors(x, dim, name, who)
     if like is not None and x.device != like.device:
-        raise ValueError(f"{who}: {name} is on {x.device}, the model on {like.device}: use {name}.to({str(like.device)!r}).")
+        raise ValueError(
+            f"{who}: {name} is on {x.device}, the model on {like.device}: use {name}.to({str(like.device)!r})."
+        )
     if like is not None and x.dtype != like.dtype:
         raise ValueError(
             f"{who}: {name} is {x.dtype}, the model {like.dtype}: use {name}.to({like.dtype}) or model.to({x.dtype})."
@@ -51,7 +53,9 @@ def context(
     """A context checked against what the model declares: float ``(*b, context_dim)`` or labels ``(*b,)``."""
     if not context_dim and not classes:
         if c is not None:
-            raise TypeError(f"{who}: this model takes no context, but one was passed: leave it out, or build with context=.")
+            raise TypeError(
+                f"{who}: this model takes no context, but one was passed: leave it out, or build with context=."
+            )
         return None
     wanted = f"a float tensor (*batch, {context_dim})" if context_dim else f"integer labels (*batch,) below {classes}"
     if c is None:
@@ -89,8 +93,10 @@ def common_context(parts: Iterable[Any], who: str) -> tuple[int, int]:
 def count(n: Any, who: str, name: str = "n", minimum: int = 0) -> int:
     """`n` as an int of at least `minimum`."""
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
-        raise TypeError(f"{who}: {name} must be a whole number, got {n!r}.") if not isinstance(n, float) else ValueError(
-            f"{who}: {name} must be a whole number, got {n!r}."
+        raise (
+            TypeError(f"{who}: {name} must be a whole number, got {n!r}.")
+            if not isinstance(n, float)
+            else ValueError(f"{who}: {name} must be a whole number, got {n!r}.")
         )
     if n < minimum:
         raise ValueError(f"{who}: {name} must be at least {minimum}, got {n}.")
@@ -110,7 +116,11 @@ def _plain_array(x: Any, who: str, name: str) -> np.ndarray:
     if type(x).__module__.startswith("scipy.sparse"):
         raise TypeError(f"{who}: {name} is a scipy sparse matrix: pass {name}.toarray().")
     if hasattr(x, "columns") and hasattr(x, "dtypes"):
-        text = [str(c) for c, t in zip(x.columns, x.dtypes, strict=True) if not np.issubdtype(np.asarray(x[c]).dtype, np.number)]
+        text = [
+            str(c)
+            for c, t in zip(x.columns, x.dtypes, strict=True)
+            if not np.issubdtype(np.asarray(x[c]).dtype, np.number)
+        ]
         if text:
             raise ValueError(f"{who}: column {', '.join(map(repr, text))} of {name} is not numeric: drop or encode it.")
         return np.asarray(x.to_numpy())
@@ -142,16 +152,19 @@ def table(
         raise ValueError(f"{who}: {name} is complex ({x.dtype}): pass real and imaginary parts as columns.")
     if x.ndim == 1:
         raise ValueError(
-            f"Expected 2D array, got 1D array instead: {who} reads {name} as (rows, columns); use {name}.reshape(-1, 1) "
-            f"for one column, {name}.reshape(1, -1) for one row."
+            f"Expected 2D array, got 1D array instead: {who} reads {name} as (rows, columns); use "
+            f"{name}.reshape(-1, 1) for one column, {name}.reshape(1, -1) for one row."
         )
     if x.ndim != 2:
         raise ValueError(f"{who}: expected 2D array (rows, columns), got {x.ndim}D {name} of shape {tuple(x.shape)}.")
     if x.shape[1] == 0:
-        raise ValueError(f"{who}: found array with 0 feature(s) (shape={tuple(x.shape)}) while a minimum of 1 is required.")
+        raise ValueError(
+            f"{who}: found array with 0 feature(s) (shape={tuple(x.shape)}) while a minimum of 1 is required."
+        )
     if x.shape[0] < minimum:
         raise ValueError(
-            f"{who}: found array with {x.shape[0]} sample(s) (shape={tuple(x.shape)}) while a minimum of {minimum} is required."
+            f"{who}: found array with {x.shape[0]} sample(s) (shape={tuple(x.shape)}) while a minimum of {minimum} is "
+            "required."
         )
     if x.dtype in (torch.float16, torch.bfloat16):
         warnings.warn(f"{who}: {name} is {x.dtype}, too coarse for densities; cast up to float32.", stacklevel=3)
@@ -176,8 +189,8 @@ def training_rows(x: Tensor, who: str, names: Sequence[str] | None = None) -> No
     constant = (low == high).nonzero().flatten().tolist()
     if constant:
         raise ValueError(
-            f"{who}: column {', '.join(label(j) for j in constant[:5])} is constant, so its density is unbounded: drop it "
-            "(--drop-constant on the command line)."
+            f"{who}: column {', '.join(label(j) for j in constant[:5])} is constant, so its density is unbounded: "
+            "drop it (--drop-constant on the command line)."
         )
     if n < d:
         warnings.warn(f"{who}: fewer rows ({n}) than columns ({d}): the fit will not generalise.", stacklevel=3)
@@ -188,15 +201,16 @@ def training_rows(x: Tensor, who: str, names: Sequence[str] | None = None) -> No
     distinct = len(torch.unique(x, dim=0)) if n * d <= 10_000_000 else n
     if distinct < 0.95 * n:
         warnings.warn(
-            f"{who}: {n - distinct} of {n} rows are exact duplicates ({1 - distinct / n:.0%}, threshold 5%): the likelihood "
-            "can grow without bound on them; drop duplicates or add noise.",
+            f"{who}: {n - distinct} of {n} rows are exact duplicates ({1 - distinct / n:.0%}, threshold 5%): the "
+            "likelihood can grow without bound on them; drop duplicates or add noise.",
             stacklevel=3,
         )
     whole = [j for j in range(d) if bool((x[:, j] == x[:, j].round()).all())]
     if whole:
+        shown = ", ".join(label(j) for j in whole[:5]) + (" ..." if len(whole) > 5 else "")
         warnings.warn(
-            f"{who}: column {', '.join(label(j) for j in whole[:5])}{' ...' if len(whole) > 5 else ''} holds whole numbers: "
-            "a density needs continuous data; dequantise by adding uniform noise in [0, 1).",
+            f"{who}: column {shown} holds whole numbers: a density needs continuous data; dequantise by adding uniform "
+            "noise in [0, 1).",
             stacklevel=3,
         )
     if n > d:
@@ -205,7 +219,7 @@ def training_rows(x: Tensor, who: str, names: Sequence[str] | None = None) -> No
         rank = int((spectrum > 1e-6 * spectrum[0]).sum())
         if rank < d:
             warnings.warn(
-                f"{who}: the rows span {rank} of {d} dimensions, so no density exists in {d}: project them (PCA), or use "
-                "a free-form flow with a bottleneck.",
+                f"{who}: the rows span {rank} of {d} dimensions, so no density exists in {d}: project them (PCA), or "
+                "use a free-form flow with a bottleneck.",
                 stacklevel=3,
             )

@@ -20,7 +20,9 @@ def tracing(*tensors: Any) -> bool:
 def check_vectors(x: Any, size: int, name: str, where: str) -> Tensor:
     """`x` if it is a real floating tensor with `size` in the last axis; else an error that says what to do."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"{where} expects `{name}` as a torch tensor, got {type(x).__name__}: pass torch.as_tensor(...).")
+        raise TypeError(
+            f"{where} expects `{name}` as a torch tensor, got {type(x).__name__}: pass torch.as_tensor(...)."
+        )
     if x.is_complex():
         raise ValueError(f"{where} expects real numbers in `{name}`, got {x.dtype}.")
     if not x.is_floating_point():

@@ -89,7 +89,9 @@ class Euclidean(Manifold):
         return eye.expand(*x.shape[:-1], self._dim, self._dim)
 
     def _egrad_to_rgrad(self, x: Points, grad: Points) -> Points:
-        return grad if self._scale is None else grad * torch.tensor(self._scale, dtype=grad.dtype, device=grad.device) ** 2
+        return (
+            grad if self._scale is None else grad * torch.tensor(self._scale, dtype=grad.dtype, device=grad.device) ** 2
+        )
 
     def _log_volume(self, x: Points) -> Values:
         log = 0.0 if self._scale is None else -sum(math.log(s) for s in self._scale)
@@ -105,5 +107,7 @@ class Euclidean(Manifold):
     def contains(self, x: Tensor, explain: bool = False) -> Any:
         """Whether each point is finite ``(*batch)``; with ``explain`` also a sentence."""
         inside = self._vectors(x, "x", "contains").isfinite().all(-1)
-        why = f"{int((~inside).sum())} points with NaN or infinity" if not bool(inside.all()) else "every point is finite"
+        why = (
+            f"{int((~inside).sum())} points with NaN or infinity" if not bool(inside.all()) else "every point is finite"
+        )
         return (inside, why) if explain else inside

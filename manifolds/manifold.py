@@ -129,7 +129,9 @@ class Manifold(ABC):
 
     def egrad_to_rgrad(self, x: Tensor, grad: Tensor) -> Tensor:
         """The Riemannian gradient at `x` of a function whose gradient in the coordinates is `grad`."""
-        return self._egrad_to_rgrad(self._vectors(x, "x", "egrad_to_rgrad"), self._vectors(grad, "grad", "egrad_to_rgrad"))
+        return self._egrad_to_rgrad(
+            self._vectors(x, "x", "egrad_to_rgrad"), self._vectors(grad, "grad", "egrad_to_rgrad")
+        )
 
     def log_volume(self, x: Tensor) -> Tensor:
         """½ log det of the metric against the embedding's: 0 where the embedding is isometric."""
@@ -158,14 +160,18 @@ class Manifold(ABC):
     def mean(self, x: Tensor, weights: Tensor | None = None, max_iter: int = 100) -> Tensor:
         """Fréchet mean of ``(*batch, n, ambient_dim)`` over its n points: the minimiser of Σ w dist².
 
-        Iterates m ← exp_m(Σ w log_m x); not differentiable. Unique when the points fit in a ball of half the injectivity
-        radius. Cost: a few `log` of all points. [karcher1977]
+        Iterates m ← exp_m(Σ w log_m x); not differentiable. Unique when the points fit in a ball of half the
+        injectivity radius. Cost: a few `log` of all points. [karcher1977]
         """
         x = self._points(x, "x", "mean").detach()
         if x.ndim < 2 or x.shape[-2] == 0:
             raise ValueError(f"mean expects at least one point, (*batch, n, {self.ambient_dim}); got {tuple(x.shape)}.")
         n = x.shape[-2]
-        w = torch.full((n,), 1 / n, dtype=x.dtype, device=x.device) if weights is None else weights / weights.sum(-1, True)
+        w = (
+            torch.full((n,), 1 / n, dtype=x.dtype, device=x.device)
+            if weights is None
+            else weights / weights.sum(-1, True)
+        )
         m = self._project((w[..., None] * x).sum(-2))
         for _ in range(max_iter):
             step = (w[..., None] * self._log(m[..., None, :], x)).sum(-2)
@@ -185,7 +191,10 @@ class Manifold(ABC):
             return inside, f"every point is on {self!r}"
         worst = float(off.nan_to_num(float("inf")).max())
         where = checks.first_bad(~inside)
-        return inside, f"{int((~inside).sum())} of {inside.numel()} points are not on {self!r}, {where}, off by up to {worst:.2g}"
+        return (
+            inside,
+            f"{int((~inside).sum())} of {inside.numel()} points are not on {self!r}, {where}, off by up to {worst:.2g}",
+        )
 
     # -- defaults of the twins ----------------------------------------------------------------------------------
 

@@ -70,7 +70,9 @@ class Sphere(Manifold):
         u = self._to_tangent(x, y - x)
         sin2, cos = (u * u).sum(-1), (x * y).sum(-1)
         near = cos > 0
-        ratio = series.angle_over_sin(torch.where(near, sin2, torch.zeros_like(sin2)), torch.where(near, cos, torch.ones_like(cos)))
+        ratio = series.angle_over_sin(
+            torch.where(near, sin2, torch.zeros_like(sin2)), torch.where(near, cos, torch.ones_like(cos))
+        )
         far = 2 * torch.atan2(series.norm(x - y), series.norm(x + y))
         return torch.where(near, ratio * ratio * sin2, torch.where(near, torch.ones_like(far), far) ** 2)
 
@@ -79,7 +81,9 @@ class Sphere(Manifold):
         antipodal = denominator < 8 * torch.finfo(x.dtype).eps
         e = self._tangent_basis(x)[..., 0]
         across = v - 2 * (e * v).sum(-1, keepdim=True) * e
-        along = v - (y * v).sum(-1, keepdim=True) / torch.where(antipodal, torch.ones_like(denominator), denominator) * (x + y)
+        along = v - (y * v).sum(-1, keepdim=True) / torch.where(
+            antipodal, torch.ones_like(denominator), denominator
+        ) * (x + y)
         return torch.where(antipodal, across, along)
 
     def _tangent_basis(self, x: Points) -> Frames:

@@ -125,6 +125,10 @@ class GaussianMixture(Density):
 
     def _sample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
         n = math.prod(shape)
-        k = torch.multinomial(self.logits.softmax(0), n, True, generator=generator) if n else self.means.new_zeros(0).long()
+        k = (
+            torch.multinomial(self.logits.softmax(0), n, True, generator=generator)
+            if n
+            else self.means.new_zeros(0).long()
+        )
         z = torch.randn(n, self.dim, generator=generator, dtype=self.means.dtype, device=self.means.device)
         return (self.means[k] + (self.factor()[k] @ z[..., None])[..., 0]).reshape(*shape, self.dim)

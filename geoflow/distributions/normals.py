@@ -68,7 +68,9 @@ class DiagonalNormal(Density):
     def of(cls, mean: Tensor, std: Tensor) -> "DiagonalNormal":
         """With the given mean and standard deviations ``(dim,)``."""
         if mean.shape != std.shape or mean.ndim != 1 or not bool((std > 0).all()):
-            raise ValueError(f"DiagonalNormal.of expects mean and positive std of one shape (dim,), got {tuple(mean.shape)}.")
+            raise ValueError(
+                f"DiagonalNormal.of expects mean and positive std of one shape (dim,), got {tuple(mean.shape)}."
+            )
         normal = cls(len(mean)).to(mean)
         with torch.no_grad():
             normal.mean.copy_(mean)

@@ -17,8 +17,8 @@ class AffineCoupling(Bijection):
 
         s = c tanh(r / c), bounded by the clamp c;   log det = Σ s;   b = (b' − t) e⁻ˢ
 
-    The network's last layer starts at zero, so the coupling starts as the exchange of halves. Returning (b', a) makes the
-    next coupling transform a without a further permutation. Cost: one pass of the network either way. [dinh2017]
+    The network's last layer starts at zero, so the coupling starts as the exchange of halves. Returning (b', a) makes
+    the next coupling transform a without a further permutation. Cost: one pass of the network either way. [dinh2017]
 
     Args:
         dim: number of coordinates, at least two; a has the larger half.
@@ -39,7 +39,9 @@ class AffineCoupling(Bijection):
     ) -> None:
         super().__init__(dim)
         if dim < 2:
-            raise ValueError("AffineCoupling expects dim >= 2, one half to condition the other; use a mixture in one dimension.")
+            raise ValueError(
+                "AffineCoupling expects dim >= 2, one half to condition the other; use a mixture in one dimension."
+            )
         if clamp <= 0:
             raise ValueError(f"AffineCoupling expects clamp > 0, got {clamp}.")
         self.context_dim, self.clamp, self.volume_preserving = context_dim, clamp, volume_preserving

@@ -30,11 +30,15 @@ class Flow(Density):
     def __init__(self, bijection: Bijection, base: Density) -> None:
         super().__init__()
         if not isinstance(bijection, Bijection):
-            raise TypeError(f"Flow expects a Bijection, got {type(bijection).__name__}; FreeFormFlow takes any auto-encoder.")
+            raise TypeError(
+                f"Flow expects a Bijection, got {type(bijection).__name__}; FreeFormFlow takes any auto-encoder."
+            )
         if not isinstance(base, Density):
             raise TypeError(f"Flow expects a Density as base, got {type(base).__name__}.")
         if bijection.latent_dim != base.dim:
-            raise ValueError(f"Flow: the bijection encodes to {bijection.latent_dim} coordinates, the base has {base.dim}.")
+            raise ValueError(
+                f"Flow: the bijection encodes to {bijection.latent_dim} coordinates, the base has {base.dim}."
+            )
         self.bijection, self.base = bijection, base
         self.space = base.space if base.dim == bijection.dim else Euclidean(bijection.dim)
         self.context_dim, self.classes = validate.common_context((bijection, base), "Flow")

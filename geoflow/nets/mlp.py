@@ -1,6 +1,7 @@
 """A plain multi-layer perceptron, optionally starting as the zero function."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -29,7 +30,12 @@ class MLP(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, hidden: Sequence[int] = (64, 64), activation: str = "relu", zero_last: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        hidden: Sequence[int] = (64, 64),
+        activation: str = "relu",
+        zero_last: bool = False,
     ) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
@@ -38,7 +44,7 @@ class MLP(nn.Module):
         self.activation, self.zero_last = activation, zero_last
         widths = (inputs, *self.hidden)
         layers: list[nn.Module] = []
-        for a, b in zip(widths, widths[1:], strict=False):
+        for a, b in pairwise(widths):
             layers += [nn.Linear(a, b), ACTIVATIONS[activation]()]
         last = nn.Linear(widths[-1], outputs)
         if zero_last:
