@@ -1,0 +1,122 @@
+"""Loaders for benchmark tables that you keep in a folder of your own; nothing is downloaded.
+
+The folder is given as ``folder=`` or named by the environment variable GEOFLOW_DATA, and laid out as
+
+    adbench/<name>.npz                                 X, y
+    uci_regression/<name>.npz                          data, test_mask, n_rows
+    power_subset/household_power_first_month.npz       X, columns
+    mnist/mnist.npz                                    x_train, y_train, x_test, y_test
+
+Each loader says what is missing and which public repository has it.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from geoflow import validate
+from geoflow.datasets.dataset import Dataset
+
+SOURCES = {
+    "adbench": "the GitHub repository Minqi824/ADBench, adbench/datasets/Classical (drop the number in the name)",
+    "uci_regression": "the GitHub repository treforevans/uci_datasets, packed with arrays data, test_mask and n_rows",
+    "power_subset": (
+        "the UCI set 'Individual household electric power consumption', first month; a cut is in the GitHub repository "
+        "cynthia-2802/ai-exam, packed with arrays X and columns"
+    ),
+    "mnist": "the GitHub repository rasbt/mnist-pngs, packed with arrays x_train, y_train, x_test, y_test",
+}
+
+
+def adbench(name: str, folder: str | os.PathLike[str] | None = None) -> Dataset:
+    """An anomaly detection table of ADBench; label 1 is an anomaly. Whole numbers come as they are: dequantise them."""
+    with _open("adbench", f"{name}.npz", folder) as file:
+        x, y = _arrays(file, "X", "y")
+    columns = tuple(f"x{j}" for j in range(x.shape[1]))
+    return Dataset(name, _rows(x), columns, torch.as_tensor(y.astype(np.int64)), about=f"ADBench {name}.")
+
+
+def uci_regression(name: str, fold: int = 0, folder: str | os.PathLike[str] | None = None) -> Dataset:
+    """A UCI regression table, the target as last column ``y``, with the test rows of one of its ten folds."""
+    fold = validate.count(fold, "uci_regression", "fold")
+    with _open("uci_regression", f"{name}.npz", folder) as file:
+        x, packed, n = _arrays(file, "data", "test_mask", "n_rows")
+    if fold >= packed.shape[1]:
+        raise ValueError(f"uci_regression: {name} has folds 0 to {packed.shape[1] - 1}, got {fold}.")
+    mask = np.unpackbits(packed, axis=0)[: int(n), fold].astype(bool)
+    columns = (*(f"x{j}" for j in range(x.shape[1] - 1)), "y")
+    return Dataset(name, _rows(x), columns, test=torch.as_tensor(mask), about=f"UCI {name}, fold {fold} of 10.")
+
+
+def power_subset(folder: str | os.PathLike[str] | None = None) -> Dataset:
+    """One month of household power use by the minute, seven columns.
+
+    A cut of the UCI set, not the four years of the density benchmark "POWER": scores on it compare with nothing
+    published. Neighbouring minutes are alike, so hold out days, not rows.
+    """
+    with _open("power_subset", "household_power_first_month.npz", folder) as file:
+        x, columns = _arrays(file, "X", "columns")
+    return Dataset("power_subset", _rows(x), tuple(map(str, columns)), about="UCI household power, first month only.")
+
+
+def mnist(dequantise: bool = True, seed: int = 0, folder: str | os.PathLike[str] | None = None) -> Dataset:
+    """70,000 handwritten digits of 28 × 28 pixels, flat, labels 0 to 9; the last 10,000 are the test rows.
+
+    Args:
+        dequantise: x = (level + uniform noise) / 256, in [0, 1); without, level / 255.
+        seed: of the noise.
+        folder: where ``mnist/mnist.npz`` is.
+    """
+    with _open("mnist", "mnist.npz", folder) as file:
+        train, test, y_train, y_test = _arrays(file, "x_train", "x_test", "y_train", "y_test")
+    level = torch.as_tensor(np.concatenate([train, test]).reshape(len(train) + len(test), -1)).float()
+    if dequantise:
+        x = level.add_(torch.rand(level.shape, generator=torch.Generator().manual_seed(seed))).div_(256)
+    else:
+        x = level.div_(255)
+    labels = torch.as_tensor(np.concatenate([y_train, y_test]).astype(np.int64))
+    side = round(x.shape[1] ** 0.5)
+    columns = tuple(f"pixel_{i // side}_{i % side}" for i in range(x.shape[1]))
+    return Dataset("mnist", x, columns, labels, test=torch.arange(len(x)) >= len(train), about="MNIST, 28 × 28.")
+
+
+def available(folder: str | os.PathLike[str] | None = None) -> dict[str, list[str]]:
+    """Which of the loaders' files are in the folder: ``{"adbench": ["annthyroid", ...], ...}``."""
+    root = _root(folder)
+    return {kind: sorted(p.stem for p in (root / kind).glob("*.npz")) for kind in SOURCES}
+
+
+def _root(folder: str | os.PathLike[str] | None) -> Path:
+    chosen = folder if folder is not None else os.environ.get("GEOFLOW_DATA")
+    if not chosen:
+        raise ValueError("this loader reads from a folder of yours: pass folder=..., or set GEOFLOW_DATA to it.")
+    root = Path(chosen)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} is no folder: pass folder=..., or set GEOFLOW_DATA to the one with your data.")
+    return root
+
+
+def _open(kind: str, file: str, folder: str | os.PathLike[str] | None) -> np.lib.npyio.NpzFile:
+    path = _root(folder) / kind / file
+    if not path.exists():
+        has = available(folder)[kind]
+        there = f" (there: {', '.join(has)})" if has else ""
+        raise FileNotFoundError(f"{path} is missing{there}. It comes from {SOURCES[kind]}.")
+    opened: np.lib.npyio.NpzFile = np.load(path, allow_pickle=False)
+    return opened
+
+
+def _arrays(file: np.lib.npyio.NpzFile, *names: str) -> list[np.ndarray]:
+    lacking = [n for n in names if n not in file.files]
+    if lacking:
+        raise ValueError(
+            f"{file.fid and file.fid.name}: expected arrays {', '.join(names)}; it has {', '.join(file.files)}."
+        )
+    return [file[n] for n in names]
+
+
+def _rows(x: np.ndarray) -> torch.Tensor:
+    """Floats as they are, whole numbers as float32, which holds them exactly up to 2²⁴."""
+    return torch.as_tensor(x if x.dtype.kind == "f" else x.astype(np.float32))

@@ -1,0 +1,168 @@
+"""Data sets: made data follow the density they claim, tables have names and labels, loaders say what is missing."""
+
+import numpy as np
+import pytest
+import torch
+
+from geoflow import datasets
+from geoflow.datasets import Dataset
+
+TOYS = {
+    "two_moons": datasets.two_moons,
+    "ring": datasets.ring,
+    "spiral": datasets.spiral,
+    "eight_gaussians": datasets.eight_gaussians,
+}
+SHIPPED = {
+    "digits": (datasets.digits, (1797, 64), 10),
+    "wine": (datasets.wine, (178, 13), 3),
+    "breast_cancer": (datasets.breast_cancer, (569, 30), 2),
+}
+
+
+def check_shape(data: Dataset) -> None:
+    assert data.x.ndim == 2
+    assert data.x.is_floating_point()
+    assert bool(data.x.isfinite().all())
+    assert len(data.columns) == len(set(data.columns)) == data.x.shape[1]
+    for extra in (data.labels, data.test):
+        assert extra is None or extra.shape == (len(data),)
+    assert data.about.endswith(".")
+
+
+@pytest.mark.parametrize("make", TOYS.values(), ids=TOYS)
+def test_toy_follows_its_density(make):
+    data = make(4000, seed=1)
+    check_shape(data)
+    p = data.density
+    side = torch.linspace(-5, 5, 400)
+    grid = torch.cartesian_prod(side, side)
+    cell = float((side[1] - side[0]) ** 2)
+    log_p = p.log_prob(grid).double()
+    assert float(log_p.exp().sum() * cell) == pytest.approx(1, abs=1e-3)
+    # the mean of log p over the draws is that over the density, within five standard errors
+    entropy = -float((log_p.exp() * log_p).sum() * cell)
+    rows = -p.log_prob(data.x).double()
+    assert abs(float(rows.mean()) - entropy) < 5 * float(rows.std()) / len(rows) ** 0.5
+    low, high = data.x.amin(0), data.x.amax(0)
+    again = p.sample(4000, generator=torch.Generator().manual_seed(2))
+    assert bool((again.mean(0) - data.x.mean(0)).abs().le(0.15 * (high - low)).all())
+
+
+@pytest.mark.parametrize("make", TOYS.values(), ids=TOYS)
+def test_toy_is_repeated_by_its_seed_alone(make):
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    a, b, c = make(50, seed=3), make(50, seed=3), make(50, seed=4)
+    assert torch.equal(a.x, b.x)
+    assert not torch.equal(a.x, c.x)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_toy_density_is_smooth_along_its_curve():
+    data = datasets.ring(10, noise=0.3)
+    t = torch.linspace(0, 6.28, 500)
+    around = data.density.log_prob(2 * torch.stack([t.cos(), t.sin()], -1))
+    assert float(around.max() - around.min()) < 1e-4
+
+
+def test_labels_of_the_moons_are_their_curves():
+    data = datasets.two_moons(400, noise=0.01)
+    upper = data.x[data.labels == 0]
+    assert bool(((upper.norm(dim=-1) - 1).abs() < 0.06).all())
+
+
+@pytest.mark.parametrize(("make", "shape", "classes"), SHIPPED.values(), ids=SHIPPED)
+def test_shipped(make, shape, classes):
+    data = make()
+    check_shape(data)
+    assert tuple(data.x.shape) == shape
+    assert data.labels.unique().tolist() == list(range(classes))
+
+
+def test_dequantised_digits_hold_their_levels():
+    x = datasets.digits().x
+    levels = datasets.digits(dequantise=False).x * 16
+    assert bool(((x >= 0) & (x < 1)).all())
+    assert torch.equal((x * 17).floor(), levels)
+    assert not torch.equal(datasets.digits(seed=1).x, x)
+
+
+def test_frame_keeps_names_and_labels():
+    pandas = pytest.importorskip("pandas")
+    frame = datasets.wine().frame()
+    assert isinstance(frame, pandas.DataFrame)
+    assert list(frame.columns) == [*datasets.wine().columns, "label"]
+
+
+@pytest.mark.parametrize("bad", [{"n": 0}, {"noise": 0.0}, {"noise": float("nan")}])
+def test_toys_refuse(bad):
+    with pytest.raises(ValueError, match=r"expects noise|at least 1"):
+        datasets.two_moons(**bad)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The layout that loaders read, filled with small made arrays."""
+    rng = np.random.default_rng(0)
+    for kind in ("adbench", "uci_regression", "power_subset", "mnist"):
+        (tmp_path / kind).mkdir()
+    np.savez(tmp_path / "adbench/thyroid.npz", X=rng.integers(0, 9, (20, 3)), y=rng.integers(0, 2, 20).astype(np.uint8))
+    mask = np.zeros((21, 10), bool)
+    mask[3, 2] = mask[20, 2] = True
+    packed = np.packbits(mask, axis=0)
+    data = rng.normal(size=(21, 4)).astype(np.float32)
+    np.savez(tmp_path / "uci_regression/bike.npz", data=data, test_mask=packed, n_rows=21)
+    names = np.array(["power", "voltage"])
+    np.savez(tmp_path / "power_subset/household_power_first_month.npz", X=rng.normal(size=(9, 2)), columns=names)
+    images = rng.integers(0, 256, (6, 28, 28)).astype(np.uint8)
+    labels = np.arange(6, dtype=np.uint8)
+    np.savez(tmp_path / "mnist/mnist.npz", x_train=images[:4], y_train=labels[:4], x_test=images[4:], y_test=labels[4:])
+    return tmp_path
+
+
+def test_loaders_read_the_layout(folder, monkeypatch):
+    monkeypatch.setenv("GEOFLOW_DATA", str(folder))
+    for data in (
+        datasets.adbench("thyroid"),
+        datasets.uci_regression("bike"),
+        datasets.power_subset(),
+        datasets.mnist(),
+    ):
+        check_shape(data)
+    bike = datasets.uci_regression("bike", fold=2)
+    assert bike.columns[-1] == "y"
+    assert bike.test.nonzero().flatten().tolist() == [3, 20]
+    assert datasets.power_subset().columns == ("power", "voltage")
+    images = datasets.mnist()
+    assert images.test.tolist() == [False] * 4 + [True] * 2
+    assert images.labels.tolist() == [0, 1, 2, 3, 4, 5]
+    assert torch.equal((images.x * 256).floor() / 255, datasets.mnist(dequantise=False).x)
+    assert datasets.available(folder)["adbench"] == ["thyroid"]
+
+
+def test_loaders_say_what_is_missing(folder, monkeypatch):
+    monkeypatch.delenv("GEOFLOW_DATA", raising=False)
+    with pytest.raises(ValueError, match=r"folder=.*GEOFLOW_DATA"):
+        datasets.mnist()
+    with pytest.raises(FileNotFoundError, match=r"no folder"):
+        datasets.mnist(folder=folder / "elsewhere")
+    with pytest.raises(FileNotFoundError, match=r"there: thyroid.*Minqi824/ADBench"):
+        datasets.adbench("shuttle", folder)
+    with pytest.raises(ValueError, match=r"folds 0 to 9"):
+        datasets.uci_regression("bike", 10, folder)
+    np.savez(folder / "adbench/empty.npz", Z=np.zeros(3))
+    with pytest.raises(ValueError, match=r"expected arrays X, y; it has Z"):
+        datasets.adbench("empty", folder)
+
+
+def test_the_real_files_load_where_they_are():
+    import os
+
+    if not os.environ.get("GEOFLOW_DATA"):
+        pytest.skip("GEOFLOW_DATA is not set")
+    found = datasets.available()
+    for name in found["adbench"]:
+        check_shape(datasets.adbench(name))
+    for name in found["uci_regression"]:
+        check_shape(datasets.uci_regression(name))
