@@ -1,0 +1,16 @@
+"""Distances and geodesics along a density."""
+
+from geoflow.distances.exponents import alpha_from_power, metric_from_power, power_from_alpha, power_from_metric
+from geoflow.distances.fermat import FermatSpace
+from geoflow.distances.geodesics import Solution
+from geoflow.distances.neighbors import nearest
+
+__all__ = [
+    "FermatSpace",
+    "Solution",
+    "alpha_from_power",
+    "metric_from_power",
+    "nearest",
+    "power_from_alpha",
+    "power_from_metric",
+]

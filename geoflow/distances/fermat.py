@@ -1,0 +1,432 @@
+"""`FermatSpace`: a density makes a space, in which straight means through where the data are."""
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from geoflow import validate
+from geoflow.density import Density, Sampler
+from geoflow.density import reference as reference_tensor
+from geoflow.distances import graph as graphs
+from geoflow.distances.exponents import alpha_from_power, check_power
+from geoflow.distances.geodesics import (
+    PATHS,
+    Solution,
+    end_gradient,
+    from_walks,
+    jittered_line,
+    segment_log_cost,
+    solve_block,
+)
+from geoflow.distances.line import line_log_length
+from geoflow.distances.neighbors import ENGINES, nearest
+from geoflow.distances.relax import at_length, resample
+from geoflow.distances.weight import ScoreWeight, Weight
+from geoflow.registry import register
+from manifolds import Euclidean, Manifold
+
+Method = Literal["relax", "graph", "line", "sample"]
+
+
+@register
+class FermatSpace(nn.Module):
+    """The space a density makes: ds = (p / e^c)^{-β} |dx|, short where data are likely.
+
+        d(x, y) = inf over curves ∫ p(γ)^{-β} |γ'| dt
+
+    Geodesics are found by relaxing paths (see `relax`) from the better of the neighbour graph's path and a straight line,
+    on M and 2M segments, with Richardson extrapolation of the length; in one dimension by adaptive quadrature. The graph's
+    own distance is returned only when asked for: at fixed `neighbors` it does not converge. [groisman2022, sorrenson2025]
+
+    Args:
+        density: anything with ``log_prob(x)``. Frozen: no gradient reaches it. With None, `score` is needed, and only
+            relaxed, relative lengths exist.
+        points: ``(n, ambient)`` rows for the graph; None does without.
+        power: β; None is 1 / dimension, which keeps the weight's range independent of it. Other conventions convert by
+            `geoflow.distances.power_from_alpha` and `power_from_metric`.
+        intrinsic_dim: the dimension in that default, where data fill fewer dimensions than the space has.
+        reference: c in nats: multiplies every distance by e^{βc}. ``"mean"`` is the points' mean log density, which makes
+            lengths comparable with Euclidean ones.
+        neighbors: k of the graph.
+        knn_engine: see `geoflow.distances.nearest`.
+        nodes: M, segments of a path.
+        extrapolate: also relax on 2M segments and extrapolate the length to fourth order.
+        space: where |dx| is measured; None is the density's own. Another one restates p for its own volume. Give
+            ``Euclidean(dim, scale=std)`` for tables in mixed units.
+        score: x → ∇ log p in ambient coordinates, used for directions instead of the density's gradient.
+        strict: refuse a disconnected graph instead of joining it with a warning.
+
+    Cost of a relaxed distance: about 10 to 40 iterations of a score call at M points and a `log_prob` call at M points;
+    far cheaper in batches.
+
+    >>> from geoflow import StandardNormal
+    >>> space = FermatSpace(StandardNormal(2))
+    >>> space.dist(torch.tensor([2.0, 0.0]), torch.tensor([0.0, 2.0]))
+    tensor(12.6997)
+    """
+
+    density: Any
+    points: Tensor | None
+    score: Any
+
+    def __init__(
+        self,
+        density: Any = None,
+        points: Any = None,
+        *,
+        power: float | None = None,
+        intrinsic_dim: float | None = None,
+        reference: float | Literal["mean"] = 0.0,
+        neighbors: int = 15,
+        knn_engine: str = "auto",
+        nodes: int = 32,
+        extrapolate: bool = True,
+        space: Manifold | None = None,
+        score: Callable[[Tensor], Tensor] | None = None,
+        strict: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_density(density, score)
+        like = reference_tensor(density) if isinstance(density, nn.Module) else None
+        if points is not None:
+            given = points
+            points = validate.table(points, "FermatSpace", "points", minimum=2)
+            if not isinstance(given, Tensor) and like is not None:
+                points = points.to(like)
+        home = space or getattr(density, "space", None) or (Euclidean(points.shape[1]) if points is not None else None)
+        if home is None:
+            raise ValueError("FermatSpace: the density tells no dimension: pass points=, or space=Euclidean(dim).")
+        if points is not None:
+            points = validate.points(points, home.ambient_dim, "FermatSpace", "points", like)
+            if not isinstance(home, Euclidean):
+                home._points(points, "points", "FermatSpace")
+        if knn_engine not in ENGINES:
+            raise ValueError(f"FermatSpace: knn_engine must be one of {', '.join(ENGINES)}; got {knn_engine!r}.")
+        if reference == "mean" and (points is None or density is None):
+            raise ValueError("FermatSpace: reference='mean' is the mean log density of the points: pass both, or a number.")
+        if reference != "mean" and not (isinstance(reference, (int, float)) and math.isfinite(reference)):
+            raise ValueError(f"FermatSpace: reference must be a finite number of nats or 'mean', got {reference!r}.")
+        self.density, self.score, self.space = density, score, home
+        self.register_buffer("points", points)
+        self.intrinsic_dim, self.reference = intrinsic_dim, reference
+        self.power = 1 / (intrinsic_dim or home.dim) if power is None else check_power(power)
+        self.neighbors = validate.count(neighbors, "FermatSpace", "neighbors", 1)
+        if points is not None and self.neighbors >= len(points):
+            raise ValueError(f"FermatSpace: neighbors = {neighbors} needs more points than that, got {len(points)}: lower it.")
+        self.knn_engine = knn_engine
+        self.nodes = validate.count(nodes, "FermatSpace", "nodes", 2)
+        self.extrapolate, self.strict = extrapolate, strict
+        self._graph: graphs.NeighborGraph | None = None
+        self._level: float | None = None
+
+    # -- distances ----------------------------------------------------------------------------------------------
+
+    def dist(self, x: Tensor, y: Tensor, method: Method = "relax", mu: float | None = None) -> Tensor:
+        """Fermat distances ``(*batch)`` between points that broadcast against each other.
+
+        Args:
+            x, y: ``(*batch, ambient)``.
+            method: ``"relax"``, the geodesic's length, differentiable in x and y (envelope theorem: the gradient at an end
+                is the weight times the path's unit tangent; zero where x = y). ``"line"``, the cost of the underlying
+                space's own geodesic, an upper bound. ``"graph"``, the neighbour graph's path. ``"sample"``, the
+                literature's estimate from the points alone, n^β Σ |Δ|^α / μ.
+            mu: the percolation constant μ(d, α) of "sample"; known for d = 1, where it is Γ(α + 1). Without it other
+                dimensions get un-normalised values.
+        """
+        x, y, batch = self._pairs(x, y, "dist")
+        if method == "relax":
+            return _Length.apply(x, y, self).reshape(batch)
+        x, y = x.detach(), y.detach()
+        if method == "line":
+            return self._exp(line_log_length(self._need_density("line"), x, y)).reshape(batch)
+        if method == "graph":
+            return self._exp(self._walk(x, y)[0]).reshape(batch)
+        if method == "sample":
+            return self._sample_dist(x, y, mu).reshape(batch)
+        raise ValueError(f"FermatSpace.dist: method must be relax, graph, line or sample; got {method!r}.")
+
+    def geodesic(self, x: Tensor, y: Tensor, t: Tensor | float) -> Tensor:
+        """The point at fraction `t` of the Fermat length on the way from x to y; `t` broadcasts with the batch."""
+        solution = self.solve(x, y)
+        batch = solution.length.shape
+        t = torch.as_tensor(t, dtype=solution.path.dtype, device=solution.path.device)
+        wide = torch.broadcast_shapes(batch, t.shape)
+        path = solution.path.expand(*wide, *solution.path.shape[-2:]).reshape(-1, *solution.path.shape[-2:])
+        log_cost = segment_log_cost(self._weight(), path)
+        cost = (log_cost - log_cost.amax(1, keepdim=True).nan_to_num(neginf=0.0)).exp()
+        along = nn.functional.pad(cost.cumsum(1), (1, 0))
+        wanted = t.expand(wide).reshape(-1, 1) * along[:, -1:]
+        return at_length(self.space, path, self.space._log(path[:, :-1], path[:, 1:]), along, wanted)[:, 0].reshape(*wide, path.shape[-1])
+
+    @torch.no_grad()
+    def solve(
+        self, x: Tensor, y: Tensor, start: str | Tensor = "auto", *, tol: float | None = None, max_iter: int = 60
+    ) -> Solution:
+        """Geodesics with the facts of how they were found.
+
+        Args:
+            x, y: ends ``(*batch, ambient)``, broadcasting.
+            start: ``"auto"`` relaxes from the graph's path (where there are points) and from a jittered line, and keeps
+                the shorter; ``"graph"``, ``"line"``, or paths ``(*batch, K, ambient)`` from x to y.
+            tol, max_iter: of the relaxation (see `relax`).
+        """
+        given = start if isinstance(start, Tensor) else None
+        if given is None and start not in ("auto", "graph", "line"):
+            raise ValueError(f"FermatSpace.solve: start must be auto, graph, line or paths (*batch, K, ambient); got {start!r}.")
+        x, y, batch = self._pairs(x, y, "solve")
+        x, y = x.detach(), y.detach()
+        self._check_ends(x, y)
+        if given is not None:
+            given = validate.points(given, self.space.ambient_dim, "FermatSpace.solve", "start", x)
+            given = given.expand(*batch, *given.shape[-2:]).reshape(-1, *given.shape[-2:])
+            if not (torch.allclose(given[:, 0], x) and torch.allclose(given[:, -1], y)):
+                raise ValueError("FermatSpace.solve: the paths in `start` must begin at x and end at y.")
+        kinds = ["given"] if given is not None else ["graph", "line"] if start == "auto" else [str(start)]
+        if self.points is None or self.density is None:
+            if start == "graph":
+                raise ValueError("FermatSpace.solve: start='graph' needs points= and a density with log_prob.")
+            kinds = [k for k in kinds if k != "graph"]
+        path = x[:, None].repeat(1, self.nodes * (1 + self.extrapolate) + 1, 1)
+        log_length = x.new_full((len(x),), -math.inf)
+        converged = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        iterations = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        chosen = ["same"] * len(x)
+        graph_log, walks = self._walk(x, y) if "graph" in kinds else (None, [])
+        weight = self._weight()
+        for block in (x != y).any(-1).nonzero()[:, 0].split(PATHS):
+            starts = {}
+            for kind in kinds:
+                if kind == "graph":
+                    starts[kind] = from_walks(self.space, [walks[i] for i in block.tolist()], self.nodes)
+                elif kind == "line":
+                    starts[kind] = jittered_line(self.space, x[block], y[block], self.nodes)
+                else:
+                    starts[kind] = resample(self.space, given[block], self.nodes)  # type: ignore[index]
+            found, names = solve_block(weight, starts, self.extrapolate, tol, max_iter)
+            path[block], log_length[block] = found.path, found.log_length
+            converged[block], iterations[block] = found.converged, found.iterations
+            for i, name in zip(block.tolist(), names, strict=True):
+                chosen[i] = name
+        if not bool(converged.all()):
+            warnings.warn(
+                f"FermatSpace: {int((~converged).sum())} of {len(converged)} paths did not converge, so their lengths may be "
+                "too long. Raise max_iter, or smooth the density (a flow with activation='silu').",
+                stacklevel=3,
+            )
+        return Solution(
+            path.reshape(*batch, *path.shape[1:]),
+            self._exp(log_length).reshape(batch),
+            converged.reshape(batch),
+            iterations.reshape(batch),
+            None if graph_log is None else self._exp(graph_log).reshape(batch),
+            chosen,
+        )
+
+    def pairwise(self, x: Tensor | None = None, y: Tensor | None = None, method: Method = "graph") -> Tensor:
+        """All distances ``(n, m)`` between rows of x and of y (None: the points; y = None: x).
+
+        "graph" costs a run of Dijkstra's algorithm per row of the smaller side; the other methods work pair by pair.
+        """
+        x = self._rows(x, "pairwise")
+        same = y is None
+        y = x if y is None else self._rows(y, "pairwise")
+        if len(x) * len(y) > 4e8:
+            raise ValueError(f"FermatSpace.pairwise: {len(x)} × {len(y)} distances are more than 4e8: ask for blocks of rows.")
+        if method != "graph":
+            if same:
+                i, j = torch.triu_indices(len(x), len(x), 1, device=x.device)
+                out = x.new_zeros(len(x), len(x))
+                out[i, j] = out[j, i] = self.dist(x[i], x[j], method).detach()
+                return out
+            return self.dist(x[:, None], y[None], method).detach()
+        from scipy.sparse.csgraph import dijkstra
+
+        if len(y) < len(x):
+            return self.pairwise(y, x, method).mT
+        graph, weight = self._need_graph(), self._need_density("graph")
+        matrix, node, _ = graphs.attach(graph, weight, torch.cat([x, y]), self.neighbors, self.knn_engine)
+        lengths = dijkstra(matrix, directed=True, indices=node[: len(x)])[:, node[len(x) :]]
+        return self._exp(torch.as_tensor(lengths, dtype=x.dtype, device=x.device).log() + graph.shift)
+
+    def knn(self, q: Tensor, k: int, method: Method = "relax", candidates: int | None = None) -> tuple[Tensor, Tensor]:
+        """Fermat distances and indices ``(m, k)`` of the k points nearest to each query in this space.
+
+        Args:
+            q: queries ``(m, ambient)``; one that is itself a point finds itself first.
+            k: how many.
+            method: how candidates are measured (see `dist`).
+            candidates: points nearest in the underlying space that are measured; None is 4 k + 8. Only these can be
+                found: near points that are apart in the underlying space are missed if it is too low.
+        """
+        points = self._rows(None, "knn")
+        q = self._rows(q, "knn")
+        k = validate.count(k, "FermatSpace.knn", "k", 1)
+        if k > len(points):
+            raise ValueError(f"FermatSpace.knn: k = {k} is more than the {len(points)} points: lower it.")
+        pool = min(len(points), candidates or 4 * k + 8)
+        if pool < k:
+            raise ValueError(f"FermatSpace.knn: candidates = {candidates} must be at least k = {k}.")
+        _, index = nearest(graphs.flat(self.space, points), graphs.flat(self.space, q), pool, self.knn_engine)
+        with torch.no_grad():
+            measured = self.dist(q[:, None], points[index], method)
+        order = measured.argsort(1)[:, :k]
+        return measured.gather(1, order), index.gather(1, order)
+
+    def graph(self) -> Any:
+        """The neighbour graph as a networkx graph: nodes are the distinct points (attribute ``point``), edges carry
+        ``weight``, their Fermat length; ``graph["components"]`` the sizes of the parts before they were joined."""
+        import networkx as nx
+
+        own = self._need_graph()
+        coo = own.matrix.tocoo()
+        out = nx.Graph(components=own.components, power=self.power)
+        out.add_nodes_from((i, {"point": p}) for i, p in enumerate(own.points.cpu().numpy()))
+        scale = math.exp(own.shift)
+        out.add_weighted_edges_from(
+            (int(i), int(j), float(w) * scale) for i, j, w in zip(coo.row, coo.col, coo.data, strict=True) if i < j
+        )
+        return out
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _weight(self) -> Weight | ScoreWeight:
+        if self.density is None:
+            return ScoreWeight(self.space, self.power, self.score)
+        if self._level is None:
+            self._level = 0.0 if self.reference == "mean" else float(self.reference)
+            if self.reference == "mean":
+                self._level = -float(Weight(self.density, self.space, 1.0, 0.0, None).log(self.points).mean())  # type: ignore[arg-type]
+        return Weight(self.density, self.space, self.power, self._level, self.score)
+
+    def _need_density(self, what: str) -> Weight:
+        weight = self._weight()
+        if isinstance(weight, ScoreWeight):
+            raise ValueError(f"FermatSpace: {what!r} needs a density with log_prob; a score alone gives relaxed, relative lengths.")
+        return weight
+
+    def _need_graph(self) -> graphs.NeighborGraph:
+        if self.points is None:
+            raise ValueError("FermatSpace: the neighbour graph needs points=.")
+        if self._graph is None:
+            self._graph = graphs.build(self._need_density("graph"), self.points, self.neighbors, self.knn_engine, self.strict)
+        return self._graph
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "FermatSpace":
+        self._graph = self._level = None
+        return super()._apply(fn, recurse)
+
+    def _pairs(self, x: Any, y: Any, verb: str) -> tuple[Tensor, Tensor, torch.Size]:
+        who = f"FermatSpace.{verb}"
+        like = self.points if self.points is not None else reference_tensor(self)
+        x = validate.points(x, self.space.ambient_dim, who, "x", like)
+        y = validate.points(y, self.space.ambient_dim, who, "y", like if like is not None else x)
+        if not isinstance(self.space, Euclidean):
+            x, y = self.space._points(x, "x", verb), self.space._points(y, "y", verb)
+        try:
+            batch = torch.broadcast_shapes(x.shape[:-1], y.shape[:-1])
+        except RuntimeError:
+            raise ValueError(f"{who}: x {tuple(x.shape)} and y {tuple(y.shape)} do not broadcast.") from None
+        size = self.space.ambient_dim
+        return x.expand(*batch, size).reshape(-1, size), y.expand(*batch, size).reshape(-1, size), batch
+
+    def _rows(self, x: Any, verb: str) -> Tensor:
+        if x is None:
+            if self.points is None:
+                raise ValueError(f"FermatSpace.{verb}: pass rows, or build the space with points=.")
+            return self.points
+        x = validate.points(x, self.space.ambient_dim, f"FermatSpace.{verb}", like=self.points)
+        if x.ndim != 2:
+            raise ValueError(f"FermatSpace.{verb}: expected rows (n, {self.space.ambient_dim}), got {tuple(x.shape)}.")
+        return x
+
+    def _check_ends(self, x: Tensor, y: Tensor) -> None:
+        weight = self._weight()
+        if isinstance(weight, Weight) and self.power > 0:
+            for name, end in (("x", x), ("y", y)):
+                bad = ~weight.log(end).isfinite()
+                if bool(bad.any()):
+                    raise ValueError(
+                        f"FermatSpace: the log-density at {name} is not finite in {int(bad.sum())} rows (first: "
+                        f"{int(bad.nonzero()[0])}), where the distance is infinite: leave them out."
+                    )
+
+    def _walk(self, x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return graphs.shortest(self._need_graph(), self._need_density("graph"), x, y, self.neighbors, self.knn_engine)
+
+    def _exp(self, log_length: Tensor) -> Tensor:
+        """Lengths from their logs; one beyond the dtype is an error that names the cure."""
+        length = log_length.exp()
+        if bool(length.isinf().any()) or bool(((length == 0) & log_length.isfinite()).any()):
+            raise ValueError(
+                f"FermatSpace: lengths up to e^{float(log_length.max()):.0f} are out of the range of {length.dtype}: pass "
+                "reference='mean' (or a number near the mean log density), which rescales all distances by one factor."
+            )
+        return length
+
+    @torch.no_grad()
+    def _shortest(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Lengths ``(B,)`` and paths of the method "relax", which one dimension and power zero know without relaxing."""
+        straight = self.power == 0 and self.density is not None
+        if straight or (isinstance(self.space, Euclidean) and self.space.dim == 1 and self.density is not None):
+            self._check_ends(x, y)
+            weight = self._need_density("dist")
+            length = self.space._dist(x, y) if straight else self._exp(line_log_length(weight, x, y))
+            t = torch.linspace(0, 1, 5, dtype=x.dtype, device=x.device)[:, None]
+            return length, self.space._exp(x[:, None], t * self.space._log(x, y)[:, None])
+        solution = self.solve(x, y)
+        return solution.length, solution.path
+
+    def _sample_dist(self, x: Tensor, y: Tensor, mu: float | None) -> Tensor:
+        d = float(self.intrinsic_dim or self.space.dim)
+        alpha = alpha_from_power(self.power, d)
+        plain = Weight(_Flat(), self.space, 0.0, 0.0, None)
+        graph = graphs.build(plain, self._rows(None, "dist"), self.neighbors, self.knn_engine, self.strict)
+        log_sum, _ = graphs.shortest(graph, plain, x, y, self.neighbors, self.knn_engine, exponent=alpha)
+        constant = mu if mu is not None else math.gamma(alpha + 1) if d == 1 else 1.0
+        return torch.exp(log_sum) * len(graph.points) ** self.power / constant
+
+
+class _Flat:
+    """The density that is one everywhere: its weighted lengths are plain ones."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return x.new_zeros(x.shape[:-1])
+
+
+def _check_density(density: Any, score: Any) -> None:
+    if density is None:
+        if score is None:
+            raise ValueError("FermatSpace expects a density with log_prob(x), or at least score=.")
+        return
+    if isinstance(density, Sampler) and not isinstance(density, Density):
+        raise TypeError(
+            f"FermatSpace needs an exact log_prob, which {type(density).__name__} does not have: use its .prior in the latent, "
+            "and LatentSpace to decode the paths."
+        )
+    if not callable(getattr(density, "log_prob", None)):
+        raise TypeError(f"FermatSpace expects a density with log_prob(x), got {type(density).__name__}.")
+    if isinstance(density, Density) and (density.context_dim or density.classes):
+        raise ValueError("FermatSpace: a conditional density makes a space per condition: wrap it with the context filled in.")
+
+
+class _Length(torch.autograd.Function):
+    """The distance, with the envelope theorem's gradient: what the end points' own motion adds to the length."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, space: FermatSpace) -> Tensor:
+        length, path = space._shortest(x.detach(), y.detach())
+        ctx.space = space
+        ctx.save_for_backward(path)
+        return length
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+        (path,) = ctx.saved_tensors
+        weight = ctx.space._need_density("the gradient of dist")
+        gx = grad[:, None] * end_gradient(weight, path) if ctx.needs_input_grad[0] else None
+        gy = grad[:, None] * end_gradient(weight, path.flip(1)) if ctx.needs_input_grad[1] else None
+        return gx, gy, None

@@ -1,0 +1,196 @@
+"""The neighbour graph of a point set with edges weighted by the density: the proposal for a path's basin.
+
+At fixed k its shortest paths do not converge to geodesics as points are added, and in many dimensions they get worse
+(they zigzag), so its distances are upper bounds to start from.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geoflow.distances.neighbors import nearest
+from geoflow.distances.weight import Weight
+from manifolds import Euclidean, Manifold
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+
+def flat(space: Manifold, x: Tensor) -> Tensor:
+    """Coordinates in which near is near in `space`: units of the scale on flat space, the embedding elsewhere."""
+    return space._units(x) if isinstance(space, Euclidean) else x
+
+
+def edge_log_cost(weight: Weight, x: Tensor, y: Tensor, log_x: Tensor, log_y: Tensor) -> Tensor:
+    """log of |xy| (λ_x + 4 λ_middle + λ_y) / 6, Simpson's rule: an interior node sees the gaps that end points don't."""
+    direction = weight.space._log(x, y)
+    log_middle = weight.log(weight.space._exp(x, direction / 2))
+    total = torch.stack([log_x, log_middle + np.log(4.0), log_y]).logsumexp(0) - np.log(6.0)
+    return total + weight.space._norm(x, direction).log()
+
+
+@dataclass
+class NeighborGraph:
+    """Distinct points, their log weights, and a symmetric sparse matrix of edge costs, each pair weighted once.
+
+    Costs in `matrix` are divided by exp(`shift`), which keeps them in range.
+    """
+
+    points: Tensor
+    log_weight: Tensor
+    node_of: Tensor
+    """Node of each of the user's points: exact duplicates share one."""
+    matrix: "csr_matrix"
+    shift: float
+    components: list[int]
+    """Sizes of the connected parts before they were joined, largest first."""
+
+
+def build(weight: Weight, points: Tensor, k: int, engine: str = "auto", strict: bool = False) -> NeighborGraph:
+    """The union of k-nearest-neighbour pairs, joined into one piece along closest pairs.
+
+    Args:
+        weight: λ and the space.
+        points: ``(n, ambient)``; exact duplicates are merged.
+        k: neighbours of each point, fewer than the distinct points.
+        engine: see `nearest`.
+        strict: refuse a graph in several pieces, instead of joining it with a warning.
+    """
+    nodes, node_of = torch.unique(points, dim=0, return_inverse=True)
+    n = len(nodes)
+    if not 1 <= k < n:
+        raise ValueError(
+            f"FermatSpace: neighbors must be between 1 and the number of distinct points less one ({n - 1}), got {k}."
+        )
+    coordinates = flat(weight.space, nodes)
+    _, index = nearest(coordinates, None, k, engine)
+    start = torch.arange(n, device=nodes.device).repeat_interleave(k)
+    pairs = _once(start, index.flatten(), n)
+    joins, sizes = _join(coordinates, pairs)
+    if len(sizes) > 1:
+        shown = ", ".join(map(str, sizes[:5])) + (" ..." if len(sizes) > 5 else "")
+        if strict:
+            raise ValueError(
+                f"FermatSpace: the graph of {k} neighbours falls into {len(sizes)} components (sizes {shown}); raise "
+                "neighbors=, or pass strict=False to join them along their closest pairs."
+            )
+        warnings.warn(
+            f"FermatSpace: the graph of {k} neighbours fell into {len(sizes)} components (sizes {shown}), joined along their "
+            "closest pairs; raise neighbors= if they belong together.",
+            stacklevel=4,
+        )
+        pairs = torch.cat([pairs, joins])
+    log_weight = weight.log(nodes)
+    if not bool(log_weight.isfinite().all()):
+        bad = int((~log_weight.isfinite()).sum())
+        raise ValueError(f"FermatSpace: the log-density is not finite at {bad} of {n} points: drop them, or mend the density.")
+    i, j = pairs.T
+    log_cost = edge_log_cost(weight, nodes[i], nodes[j], log_weight[i], log_weight[j])
+    shift = float(log_cost.median())
+    return NeighborGraph(nodes, log_weight, node_of, _symmetric(i, j, log_cost - shift, n), shift, sizes)
+
+
+def _once(i: Tensor, j: Tensor, n: int) -> Tensor:
+    """Each unordered pair once, ``(edges, 2)``: weights of mutual neighbours must not add up."""
+    code = torch.unique(torch.minimum(i, j) * n + torch.maximum(i, j))
+    return torch.stack([code // n, code % n], 1)
+
+
+def _symmetric(i: Tensor, j: Tensor, log_cost: Tensor, n: int) -> "csr_matrix":
+    from scipy.sparse import csr_matrix
+
+    cost = log_cost.double().exp().cpu().numpy()
+    a, b = i.cpu().numpy(), j.cpu().numpy()
+    return csr_matrix((np.concatenate([cost, cost]), (np.concatenate([a, b]), np.concatenate([b, a]))), shape=(n, n))
+
+
+def _join(coordinates: Tensor, pairs: Tensor) -> tuple[Tensor, list[int]]:
+    """Closest pairs that join the components (Borůvka's spanning tree), and the components' sizes."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    n = len(coordinates)
+    added: list[Tensor] = []
+    sizes: list[int] | None = None
+    while True:
+        i, j = torch.cat([pairs, *added]).cpu().numpy().T
+        count, label = connected_components(coo_matrix((np.ones(len(i)), (i, j)), shape=(n, n)), directed=False)
+        size = np.bincount(label)
+        sizes = sizes if sizes is not None else sorted(size.tolist(), reverse=True)
+        if count == 1:
+            return (torch.cat(added) if added else pairs[:0]), sizes
+        labels = torch.as_tensor(label, device=coordinates.device)
+        bridges = []
+        for part in range(count):
+            if part == int(size.argmax()):
+                continue
+            inside, outside = (labels == part).nonzero()[:, 0], (labels != part).nonzero()[:, 0]
+            gap, near = nearest(coordinates[outside], coordinates[inside], 1)
+            best = int(gap.argmin())
+            bridges.append(torch.stack([inside[best], outside[near[best, 0]]]))
+        added.append(torch.stack(bridges))
+
+
+def shortest(
+    graph: NeighborGraph, weight: Weight, x: Tensor, y: Tensor, k: int, engine: str, exponent: float = 1.0
+) -> tuple[Tensor, list[Tensor]]:
+    """log of the shortest path cost ``(B,)`` for each pair, and its nodes, ends included.
+
+    Ends that are no points of the graph are attached to their k nearest; `exponent` is applied to each edge. Cost: one run of Dijkstra's algorithm
+    (compiled) per distinct source.
+    """
+    from scipy.sparse.csgraph import dijkstra
+
+    ends = torch.cat([x, y])
+    matrix, node, nodes = attach(graph, weight, ends, k, engine)
+    if exponent != 1:
+        matrix = matrix.copy()
+        matrix.data **= exponent
+    sources, targets = node[: len(x)], node[len(x) :]
+    if len(np.unique(targets)) < len(np.unique(sources)):
+        lengths, paths = _walks(dijkstra, matrix, nodes, targets, sources)
+        paths = [p.flip(0) for p in paths]
+    else:
+        lengths, paths = _walks(dijkstra, matrix, nodes, sources, targets)
+    return torch.as_tensor(np.log(lengths), dtype=x.dtype, device=x.device) + exponent * graph.shift, paths
+
+
+def _walks(dijkstra: Any, matrix: Any, nodes: Tensor, sources: Any, targets: Any) -> tuple[np.ndarray, list[Tensor]]:
+    lengths, paths = np.zeros(len(sources)), [nodes[:0]] * len(sources)
+    for source in np.unique(sources):
+        distance, before = dijkstra(matrix, directed=True, indices=source, return_predecessors=True)
+        for pair in np.flatnonzero(sources == source):
+            steps = [targets[pair]]
+            while steps[-1] != source:
+                steps.append(before[steps[-1]])
+            lengths[pair] = distance[targets[pair]]
+            paths[pair] = nodes[torch.as_tensor(np.array(steps[::-1]), device=nodes.device)]
+    return lengths, paths
+
+
+def attach(graph: NeighborGraph, weight: Weight, x: Tensor, k: int, engine: str) -> tuple[Any, np.ndarray, Tensor]:
+    """The graph with further nodes for those rows of x that are not in it: matrix, node of each row, nodes' points."""
+    from scipy.sparse import block_array, csr_matrix
+
+    n = len(graph.points)
+    fresh, inverse = torch.unique(x, dim=0, return_inverse=True)
+    coordinates = flat(weight.space, graph.points)
+    gap, near = nearest(coordinates, flat(weight.space, fresh), min(k, n), engine)
+    known = (graph.points[near[:, 0]] == fresh).all(1) & (gap[:, 0] == 0)
+    new = (~known).nonzero()[:, 0]
+    place = near[:, 0].clone()
+    place[new] = n + torch.arange(len(new), device=x.device)
+    node = place[inverse].cpu().numpy()
+    if not len(new):
+        return graph.matrix, node, graph.points
+    log_new = weight.log(fresh[new])
+    i = torch.arange(len(new), device=x.device).repeat_interleave(near.shape[1])
+    j = near[new].flatten()
+    log_cost = edge_log_cost(weight, fresh[new][i], graph.points[j], log_new[i], graph.log_weight[j])
+    cost = (log_cost - graph.shift).double().exp().cpu().numpy()
+    spokes = csr_matrix((cost, (i.cpu().numpy(), j.cpu().numpy())), shape=(len(new), n))
+    return block_array([[graph.matrix, spokes.T], [spokes, None]], format="csr"), node, torch.cat([graph.points, fresh[new]])

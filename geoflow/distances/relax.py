@@ -1,0 +1,179 @@
+"""Relaxation of discretised paths to geodesics: Newton-like steps in a weighted H¹ metric, batched over paths.
+
+A path x_0 … x_M with fixed ends is moved along the curvature that is missing for a geodesic of ds = p^{-β} |dx| at
+constant speed in the underlying space,
+
+    R_i = log_{x_i} x_{i+1} + log_{x_i} x_{i−1} + β (|v|² s − ⟨s, v⟩ v),    v = (x_{i+1} − x_{i−1}) / 2,
+
+preconditioned by the Laplacian weighted with λ, whose inverse along a path is two cumulative sums. The number of
+iterations does not grow with M. Lengths are by Simpson's rule, in logs, shifted per path.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from geoflow.distances.weight import ScoreWeight, Weight
+from manifolds import Manifold
+
+
+@dataclass
+class Relaxed:
+    """What relaxation gives for each of B paths."""
+
+    path: Tensor
+    """Nodes ``(B, M+1, ambient)``, equally spaced in the underlying space."""
+    log_length: Tensor
+    """Log of the weighted length ``(B,)``."""
+    converged: Tensor
+    """Whether the stopping rule was met before the last allowed iteration ``(B,)``."""
+    iterations: Tensor
+    """Steps tried ``(B,)``."""
+
+
+@dataclass
+class _State:
+    """A path with what is known on it."""
+
+    x: Tensor  # (B, M+1, D)
+    forward: Tensor  # (B, M, D): log_{x_i} x_{i+1}
+    segment: Tensor  # (B, M): |forward|
+    log_node: Tensor  # (B, M+1): log λ
+    score: Tensor  # (B, M+1, D)
+    log_length: Tensor  # (B,)
+
+    def __getitem__(self, keep: Tensor) -> "_State":
+        return _State(*(getattr(self, name)[keep] for name in _FIELDS))
+
+    def where(self, mask: Tensor, other: "_State") -> "_State":
+        pairs = ((getattr(self, name), getattr(other, name)) for name in _FIELDS)
+        return _State(*(torch.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
+
+
+_FIELDS = ("x", "forward", "segment", "log_node", "score", "log_length")
+
+
+def _measure(weight: Weight | ScoreWeight, x: Tensor, ends: tuple[Tensor, Tensor] | None = None) -> _State:
+    """Everything about a path; `ends` are log λ ``(B, 2)`` and scores ``(B, 2, D)`` at its fixed ends, if known."""
+    space = weight.space
+    forward = space._log(x[:, :-1], x[:, 1:])
+    middles = space._exp(x[:, :-1], forward / 2)
+    segment = space._norm(x[:, :-1], forward)
+    if isinstance(weight, ScoreWeight):
+        log_node, log_middle, score = weight.along(x, middles, forward)
+    else:
+        if ends is None:
+            log_node, score = weight.log_and_score(x)
+        else:
+            inner, inner_score = weight.log_and_score(x[:, 1:-1])
+            log_node = torch.cat([ends[0][:, :1], inner, ends[0][:, 1:]], 1)
+            score = torch.cat([ends[1][:, :1], inner_score, ends[1][:, 1:]], 1)
+        log_middle = weight.log(middles)
+    log_cost = torch.stack([log_node[:, :-1], log_middle + _LOG4.to(x), log_node[:, 1:]]).logsumexp(0) - _LOG6.to(x)
+    return _State(x, forward, segment, log_node, score, (log_cost + segment.log()).logsumexp(1))
+
+
+_LOG4, _LOG6 = torch.log(torch.tensor([4.0, 6.0], dtype=torch.float64))
+
+
+def _step(weight: Weight | ScoreWeight, state: _State) -> Tensor:
+    """The preconditioned step δ ``(B, M−1, D)`` at the interior nodes."""
+    space, x = weight.space, state.x[:, 1:-1]
+    ahead, behind = state.forward[:, 1:], space._log(x, state.x[:, :-2])
+    v, s = (ahead - behind) / 2, state.score[:, 1:-1]
+    force = space._inner(x, v, v)[..., None] * s - space._inner(x, s, v)[..., None] * v
+    residual = ahead + behind + weight.power * force
+
+    floor = -600.0 if x.dtype == torch.float64 else -80.0
+    log_node = (state.log_node - state.log_node.amax(1, keepdim=True)).clamp_min(floor)
+    inverse_half = torch.exp(-(log_node[:, :-1] + log_node[:, 1:]) / 2)[..., None]
+    load = torch.nn.functional.pad((log_node[:, 1:-1].exp()[..., None] * residual).cumsum(1), (0, 0, 1, 0))
+    constant = (inverse_half * load).sum(1, keepdim=True) / inverse_half.sum(1, keepdim=True)
+    return space._to_tangent(x, ((constant - load) * inverse_half).cumsum(1)[:, :-1])
+
+
+@torch.no_grad()
+def relax(
+    weight: Weight | ScoreWeight,
+    path: Tensor,
+    *,
+    tol: float | None = None,
+    max_iter: int = 60,
+    min_iter: int = 0,
+) -> Relaxed:
+    """Relax paths ``(B, M+1, ambient)`` with fixed ends towards geodesics.
+
+    A path is done when its step is below `tol` (1e-6, and never below 10 rounding errors) of its length in the
+    underlying space, or its weighted length has not changed by more than 1e-10 (a few rounding errors in float32) over
+    three accepted steps. A step that lengthens the path is taken back and retried shorter, path by path; finished paths
+    leave the batch. One iteration costs a value and score at M − 1 points and a value at M.
+    """
+    eps = torch.finfo(path.dtype).eps
+    tol, still = max(tol or 1e-6, 10 * eps), max(1e-10, 8 * eps)
+    count = len(path)
+    out = Relaxed(
+        path.clone(),
+        path.new_zeros(count),
+        torch.zeros(count, dtype=torch.bool, device=path.device),
+        torch.zeros(count, dtype=torch.long, device=path.device),
+    )
+    state = _measure(weight, path)
+    live = torch.arange(count, device=path.device)
+    ends = (state.log_node[:, [0, -1]], state.score[:, [0, -1]])
+    tau = path.new_ones(count)
+    quiet = torch.zeros(count, dtype=torch.long, device=path.device)
+    delta = _step(weight, state)
+    for iteration in range(max_iter + 1):
+        longest = weight.space._norm(state.x[:, 1:-1], delta).amax(1) if delta.shape[1] else state.segment.new_zeros(len(live))
+        rho = longest / state.segment.sum(1)
+        done = ((rho <= tol) & (iteration >= min_iter)) | (quiet >= 3)
+        leave = done | torch.full_like(done, iteration == max_iter)
+        if bool(leave.any()):
+            gone = live[leave]
+            out.path[gone], out.log_length[gone] = state.x[leave], state.log_length[leave]
+            out.converged[gone], out.iterations[gone] = done[leave], iteration
+            keep = ~leave
+            live, state, delta, rho = live[keep], state[keep], delta[keep], rho[keep]
+            tau, quiet = tau[keep], quiet[keep]
+            ends = (ends[0][keep], ends[1][keep])
+            if not len(live):
+                break
+        inner = weight.space._exp(state.x[:, 1:-1], tau[:, None, None] * delta)
+        trial = _measure(weight, torch.cat([state.x[:, :1], inner, state.x[:, -1:]], 1), ends)
+        change = trial.log_length - state.log_length
+        finite = trial.score.isfinite().all(-1).all(-1)
+        accept = (change <= torch.log1p((rho / 100).clamp_max(1e-3))) & finite
+        state = trial.where(accept, state)
+        quiet = torch.where(accept, torch.where(change.abs() < still, quiet + 1, torch.zeros_like(quiet)), quiet)
+        delta = _step(weight, state)
+        moved = weight.space._norm(state.x[:, 1:-1], delta).amax(1) / state.segment.sum(1)
+        grow = accept & (moved < 0.95 * rho)
+        tau = torch.where(grow, (1.1 * tau).clamp_max(1), (0.6 * tau).clamp_min(1e-3))
+    return out
+
+
+def resample(space: Manifold, path: Tensor, segments: int) -> Tensor:
+    """Paths ``(B, K, D)`` resampled to `segments` pieces of equal length in the underlying space."""
+    forward = space._log(path[:, :-1], path[:, 1:])
+    along = torch.nn.functional.pad(space._norm(path[:, :-1], forward).cumsum(1), (1, 0))
+    wanted = along[:, -1:] * torch.linspace(0, 1, segments + 1, dtype=path.dtype, device=path.device)
+    inner = at_length(space, path, forward, along, wanted[:, 1:-1])
+    return torch.cat([path[:, :1], inner, path[:, -1:]], 1)
+
+
+def at_length(space: Manifold, path: Tensor, forward: Tensor, along: Tensor, wanted: Tensor) -> Tensor:
+    """Points ``(B, T, D)`` where the increasing function `along` ``(B, K)`` of the nodes takes the values `wanted`."""
+    i = (torch.searchsorted(along, wanted.contiguous(), right=True) - 1).clamp(0, forward.shape[1] - 1)
+    start, end = along.gather(1, i), along.gather(1, i + 1)
+    width = end - start
+    t = torch.where(width > 0, (wanted - start) / torch.where(width > 0, width, torch.ones_like(width)), torch.zeros_like(width))
+    pick = i[..., None].expand(*i.shape, path.shape[-1])
+    return space._exp(path.gather(1, pick), t.clamp(0, 1)[..., None] * forward.gather(1, pick))
+
+
+def refine(space: Manifold, path: Tensor) -> Tensor:
+    """Paths with a node put in the middle of every segment: ``(B, M+1, D)`` → ``(B, 2M+1, D)``."""
+    middles = space._exp(path[:, :-1], space._log(path[:, :-1], path[:, 1:]) / 2)
+    both = torch.stack([path[:, :-1], middles], 2).flatten(1, 2)
+    return torch.cat([both, path[:, -1:]], 1)
