@@ -77,13 +77,12 @@ class Sphere(Manifold):
         return torch.where(near, ratio * ratio * sin2, torch.where(near, torch.ones_like(far), far) ** 2)
 
     def _transport(self, x: Points, y: Points, v: Points) -> Points:
-        denominator = 1 + (x * y).sum(-1, keepdim=True)
-        antipodal = denominator < 8 * torch.finfo(x.dtype).eps
+        p = x + y  # the reflection v − 2⟨p, v⟩ p/|p|²: an isometry to rounding however near y is to −x
+        s = (p * p).sum(-1, keepdim=True)
+        antipodal = s < (8 * torch.finfo(s.dtype).eps) ** 2
         e = self._tangent_basis(x)[..., 0]
         across = v - 2 * (e * v).sum(-1, keepdim=True) * e
-        along = v - (y * v).sum(-1, keepdim=True) / torch.where(
-            antipodal, torch.ones_like(denominator), denominator
-        ) * (x + y)
+        along = v - 2 * (p * v).sum(-1, keepdim=True) / torch.where(antipodal, torch.ones_like(s), s) * p
         return torch.where(antipodal, across, along)
 
     def _tangent_basis(self, x: Points) -> Frames:
