@@ -1,0 +1,142 @@
+"""The instances that the laws are tested on. A new space, density or map is one line here, and inherits every law.
+
+`test_registers.py` fails while a public class is missing. What an instance has no closed form for stands in `lacks`:
+those verbs must then raise `NotImplementedError` and say what to use.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from geoflow import (
+    Chain,
+    ChainBijection,
+    ClassConditional,
+    DiagonalNormal,
+    Flow,
+    GaussianMixture,
+    Inverse,
+    Pair,
+    StandardNormal,
+    Standardize,
+)
+from geoflow.flows import AffineCoupling, Permutation, realnvp
+from geoflow.nets import MLP
+from manifolds import Euclidean, Sphere
+
+
+@dataclass(frozen=True)
+class Case:
+    """How to make an instance, and what is special about it.
+
+    Attributes:
+        make: builds a fresh one.
+        lacks: verbs without a closed form here.
+        smooth: whether second derivatives exist everywhere (not through relu).
+        slack: factor on the bounds of rounding errors, for formulas that cannot be as exact; say why beside it.
+    """
+
+    make: Callable[[], Any]
+    lacks: tuple[str, ...] = ()
+    smooth: bool = True
+    slack: float = 1.0
+
+
+# -- where points live -------------------------------------------------------------------------------------------------
+
+MANIFOLDS: dict[str, Case] = {
+    "Euclidean(3)": Case(lambda: Euclidean(3), lacks=("sample_uniform",)),
+    "Euclidean(1)": Case(lambda: Euclidean(1), lacks=("sample_uniform",)),
+    "Euclidean(3, scale)": Case(lambda: Euclidean(3, scale=[0.5, 1.0, 20.0]), lacks=("sample_uniform",)),
+    "Sphere(1)": Case(lambda: Sphere(1)),
+    "Sphere(2)": Case(lambda: Sphere(2)),
+    "Sphere(7)": Case(lambda: Sphere(7)),
+}
+
+FERMAT: dict[str, Case] = {}
+"""Spaces that a density makes."""
+
+
+# -- what lives there --------------------------------------------------------------------------------------------------
+
+
+def scaled(dim: int) -> Standardize:
+    """A `Standardize` that has seen data."""
+    part = Standardize(dim)
+    part.prepare(2.0 + torch.randn(50, dim) * torch.linspace(0.3, 3.0, dim))
+    return part
+
+
+def smooth_realnvp(dim: int, **options: Any) -> Flow:
+    flow = realnvp(dim, depth=4, hidden=(16,), activation="silu", **options)
+    flow.bijection.parts[0] = scaled(dim)
+    return flow
+
+
+_NO_EM_GRADIENT = ("rsample", "entropy", "tempered")
+_FLOW = ("entropy", "tempered", "from_data")
+
+DENSITIES: dict[str, Case] = {
+    "StandardNormal(1)": Case(lambda: StandardNormal(1), lacks=("from_data",)),
+    "StandardNormal(3)": Case(lambda: StandardNormal(3), lacks=("from_data",)),
+    "DiagonalNormal(2)": Case(lambda: DiagonalNormal.of(torch.tensor([1.0, -2.0]), torch.tensor([0.3, 2.0]))),
+    "GaussianMixture(2, full)": Case(lambda: GaussianMixture(2, 3), lacks=_NO_EM_GRADIENT),
+    "GaussianMixture(3, diagonal)": Case(lambda: GaussianMixture(3, 2, "diagonal"), lacks=_NO_EM_GRADIENT),
+    "ClassConditional(2)": Case(lambda: ClassConditional(2, 3), lacks=("tempered",)),
+    "Flow: realnvp(2)": Case(lambda: smooth_realnvp(2), lacks=_FLOW),
+    "Flow: realnvp(3)": Case(lambda: smooth_realnvp(3), lacks=_FLOW),
+    "Flow: relu": Case(lambda: realnvp(2, depth=2, hidden=(16,)), lacks=_FLOW, smooth=False),
+    "Flow: context": Case(lambda: smooth_realnvp(2, context=2), lacks=_FLOW),
+    "Flow: labels": Case(lambda: smooth_realnvp(2, base=ClassConditional(2, 3)), lacks=_FLOW),
+    "Flow: mixture base": Case(lambda: smooth_realnvp(2, base=GaussianMixture(2, 2)), lacks=(*_FLOW, "rsample")),
+}
+
+SAMPLERS: dict[str, Case] = {}
+"""What draws but has no `log_prob`."""
+
+RECIPES: dict[str, Case] = {
+    "realnvp(2)": Case(lambda: realnvp(2)),
+    "realnvp(5)": Case(lambda: realnvp(5)),
+    "realnvp(4, context)": Case(lambda: realnvp(4, context=2)),
+}
+"""Flows that, untrained, are the diagonal Gaussian of the data they were prepared on."""
+
+
+# -- what carries them -------------------------------------------------------------------------------------------------
+
+
+def coupling(dim: int, **options: Any) -> AffineCoupling:
+    return AffineCoupling(dim, hidden=(16,), activation="silu", **options)
+
+
+BIJECTIONS: dict[str, Case] = {
+    "AffineCoupling(2)": Case(lambda: coupling(2)),
+    "AffineCoupling(5)": Case(lambda: coupling(5)),
+    "AffineCoupling(5, volume preserving)": Case(lambda: coupling(5, volume_preserving=True)),
+    "AffineCoupling(3, context)": Case(lambda: coupling(3, context_dim=2)),
+    "Permutation(5)": Case(lambda: Permutation(5, order=[2, 0, 1, 4, 3])),
+    "Standardize(3)": Case(lambda: scaled(3)),
+    "Inverse(Standardize)": Case(lambda: Inverse(scaled(3))),
+    "Inverse(AffineCoupling, context)": Case(lambda: Inverse(coupling(3, context_dim=2))),
+    "ChainBijection": Case(lambda: ChainBijection(scaled(4), coupling(4), Permutation(4, [1, 0, 3, 2]), coupling(4))),
+    "ChainBijection, part with context": Case(
+        lambda: ChainBijection(scaled(3), coupling(3, context_dim=2), Inverse(coupling(3)))
+    ),
+}
+
+
+def pair(dim: int, latent: int) -> Pair:
+    return Pair(MLP(dim, latent, (16,), "silu"), MLP(latent, dim, (16,), "silu"), dim=dim, latent_dim=latent)
+
+
+AUTOENCODERS: dict[str, Case] = {
+    "Pair": Case(lambda: pair(4, 2)),
+    "Chain": Case(lambda: Chain(scaled(4), pair(4, 3), pair(3, 2))),
+    "Chain, bijection behind": Case(lambda: Chain(pair(4, 2), coupling(2))),
+}
+"""Those that are no bijections; the laws of auto-encoders run on `BIJECTIONS` too."""
+
+NETS: dict[str, Callable[[], nn.Module]] = {"MLP": lambda: MLP(3, 2, (8,), "silu")}
