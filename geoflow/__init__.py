@@ -6,6 +6,7 @@ from geoflow.flows import Flow
 from geoflow.maps import Autoencoder, Bijection, Chain, ChainBijection, Inverse, Pair, Standardize
 from geoflow.registry import register
 from geoflow.store import describe, load, save
+from geoflow.train import History, fit
 
 __all__ = [
     "Autoencoder",
@@ -17,6 +18,7 @@ __all__ = [
     "DiagonalNormal",
     "Flow",
     "GaussianMixture",
+    "History",
     "Inverse",
     "Pair",
     "Player",
@@ -24,6 +26,7 @@ __all__ = [
     "StandardNormal",
     "Standardize",
     "describe",
+    "fit",
     "load",
     "register",
     "save",

@@ -1,0 +1,164 @@
+"""What is fed to training: rows of a table, array, frame or map-style data set, and the order in which they come."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from geoflow import validate
+from geoflow.density import Density, Sampler
+from manifolds import Euclidean
+
+Batch = tuple[Tensor, Tensor | None]
+
+MATERIAL = 50_000
+"""Rows of a data set that `prepare`, `finish` and validation see at most; tables are seen whole."""
+
+
+class Rows:
+    """Rows of x ``(n, dim)`` with their contexts, in the model's dtype on its device.
+
+    A data set is read batch by batch.
+
+    Args:
+        model: what will be trained: tells dimension, space and kind of context.
+        x: tensor, array, DataFrame, nested list, or a data set whose items are x or (x, context).
+        context: one per row, unless the data set gives it.
+        name: of x in messages.
+    """
+
+    def __init__(
+        self, model: Sampler, x: Any, context: Any, dtype: torch.dtype, device: torch.device, name: str = "x"
+    ) -> None:
+        self.model, self.dtype, self.device, self.name = model, dtype, device, name
+        self.columns: Sequence[str] | None = [str(c) for c in x.columns] if hasattr(x, "columns") else None
+        self.data: Dataset[Any] | None = None
+        self.x: Tensor | None = None
+        self.context: Tensor | None = None
+        if isinstance(x, Dataset):
+            if not hasattr(x, "__len__") or not hasattr(x, "__getitem__"):
+                raise TypeError(f"fit: {name} is an iterable-style data set: fit needs __len__ and __getitem__.")
+            if context is not None:
+                raise TypeError("fit: with a data set the context comes from it: let its items be (x, context).")
+            self.data = x
+            if len(x) < 2:
+                raise ValueError(f"fit: {name} has {len(x)} row(s) while a minimum of 2 is required.")
+            self.take(torch.arange(min(2, len(x))))
+        else:
+            self.x, self.context = self._checked(x, context, minimum=2 if name == "x" else 1)
+
+    def __len__(self) -> int:
+        return len(self.x) if self.x is not None else len(self.data)  # type: ignore[arg-type]
+
+    def _checked(self, x: Any, context: Any, minimum: int) -> Batch:
+        who, model = "fit", self.model
+        x = validate.table(x, who, self.name, minimum, self.dtype, self.device)
+        if x.shape[1] != model.dim:
+            raise ValueError(f"fit: {type(model).__name__} has {model.dim} columns, {self.name} has {x.shape[1]}.")
+        if not isinstance(model.space, Euclidean):
+            model.space._points(x, self.name, who)
+        if context is not None and model.context_dim:
+            context = validate.table(context, who, "context", dtype=self.dtype, device=self.device)
+        elif context is not None and not isinstance(context, Tensor):
+            context = torch.from_numpy(np.array(context))
+        if context is not None:
+            context = context.to(self.device)
+        context = validate.context(context, x.shape[:1], model.context_dim, model.classes, who)
+        if context is not None and len(context) != len(x):
+            raise ValueError(f"fit: {len(x)} rows of {self.name}, but {len(context)} of context: give one per row.")
+        if context is not None and model.classes and context.ndim != 1:
+            raise ValueError(f"fit: labels must have shape ({len(x)},), got {tuple(context.shape)}.")
+        return x, context
+
+    def take(self, index: Tensor) -> Batch:
+        """The rows of the given numbers: x ``(b, dim)`` and their contexts."""
+        if self.x is not None:
+            index = index.to(self.x.device)
+            return self.x[index], None if self.context is None else self.context[index]
+        items = [self.data[i] for i in index.tolist()]  # type: ignore[index]
+        pairs = [tuple(item) if isinstance(item, (tuple, list)) else (item,) for item in items]
+        x = torch.stack([torch.as_tensor(p[0]).reshape(-1) for p in pairs])
+        context = torch.stack([torch.as_tensor(p[1]) for p in pairs]) if len(pairs[0]) > 1 else None
+        return self._checked(x, context, minimum=1)
+
+    def material(self, index: Tensor) -> Batch:
+        """The rows of the given numbers at once; of a data set at most `MATERIAL` of them."""
+        return self.take(index if self.x is not None else index[:MATERIAL])
+
+    def inspect(self) -> None:
+        """Refuse or warn about tables that no density in the full dimension should be fitted to."""
+        bottleneck = getattr(self.model, "autoencoder", self.model)
+        narrow = getattr(bottleneck, "latent_dim", self.model.dim) < self.model.dim
+        if (
+            self.x is not None
+            and isinstance(self.model, Density)
+            and isinstance(self.model.space, Euclidean)
+            and not narrow
+        ):
+            validate.training_rows(self.x, "fit", self.columns)
+
+    def fingerprint(self) -> str:
+        """A short digest of shape and content (of a sample, beyond 64 MB), to tell data apart."""
+        x, context = (self.x, self.context) if self.x is not None else self.take(torch.tensor([0, len(self) - 1]))
+        assert x is not None
+        digest = hashlib.sha256(repr((len(self), tuple(x.shape), str(x.dtype))).encode())
+        for part in (x, context):
+            if part is not None:
+                stride = max(1, part.numel() * part.element_size() // 2**26)
+                digest.update(part[::stride].contiguous().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def weights(sample_weight: Any, n: int, dtype: torch.dtype, device: torch.device) -> Tensor | None:
+    """Row weights ``(n,)``: finite, not negative, not all zero."""
+    if sample_weight is None:
+        return None
+    w = torch.as_tensor(np.array(sample_weight) if not isinstance(sample_weight, Tensor) else sample_weight.detach())
+    w = w.to(dtype=dtype, device=device)
+    if w.shape != (n,):
+        raise ValueError(f"fit: sample_weight must have shape ({n},), one per row; got {tuple(w.shape)}.")
+    validate.finite(w[:, None], "fit", "sample_weight")
+    if bool((w < 0).any()) or not bool((w > 0).any()):
+        raise ValueError("fit: sample_weight must not be negative, nor zero everywhere: drop the rows you do not want.")
+    return w
+
+
+class Order:
+    """An endless stream of batches of row numbers: one random permutation after the other, cut into equal pieces.
+
+    Every row comes equally often and every batch has the same size, also when they do not divide.
+    """
+
+    def __init__(self, index: Tensor, batch: int, seed: int) -> None:
+        self.index, self.batch = index, batch
+        self._generator = torch.Generator().manual_seed(seed)
+        self._shuffle()
+
+    def _shuffle(self) -> None:
+        self._before = self._generator.get_state()
+        permutation = torch.randperm(len(self.index), generator=self._generator)
+        self._order, self._position = self.index[permutation.to(self.index.device)], 0
+
+    def __next__(self) -> Tensor:
+        piece = self._order[self._position : self._position + self.batch]
+        self._position += len(piece)
+        while len(piece) < self.batch:
+            self._shuffle()
+            more = self._order[: self.batch - len(piece)]
+            self._position = len(more)
+            piece = torch.cat([piece, more])
+        return piece
+
+    def state(self) -> dict[str, Any]:
+        """The generator before the permutation in use, and the place in it."""
+        return {"generator": self._before, "position": self._position}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        self._generator.set_state(state["generator"])
+        self._shuffle()
+        self._position = state["position"]
