@@ -127,7 +127,7 @@ class Sampler(nn.Module, ABC):
             lead = context.shape[:-1] if self.context_dim else context.shape
             batch = torch.broadcast_shapes(x.shape[:-1], lead)
             x = x.expand(*batch, x.shape[-1])
-            context = context.expand(*batch, *context.shape[len(lead) :])
+            context = context.expand((*batch, *context.shape[len(lead) :]))
         return x, context
 
 

@@ -77,7 +77,7 @@ class Autoencoder(nn.Module, ABC):
         if context is not None:
             lead = context.shape[:-1] if self.context_dim else context.shape
             batch = torch.broadcast_shapes(x.shape[:-1], lead)
-            x, context = x.expand(*batch, size), context.expand(*batch, *context.shape[len(lead) :])
+            x, context = x.expand(*batch, size), context.expand((*batch, *context.shape[len(lead) :]))
         return x, context
 
 

@@ -16,6 +16,7 @@ import manifolds
 from geoflow import registry
 
 FORMAT = 1
+_DTYPES = {str(d).removeprefix("torch."): d for d in (torch.float64, torch.float32, torch.bfloat16, torch.float16)}
 
 
 def save(model: nn.Module, path: str | os.PathLike[str], **notes: Any) -> None:
@@ -35,7 +36,9 @@ def save(model: nn.Module, path: str | os.PathLike[str], **notes: Any) -> None:
             f"save expects an object of a registered class, got {type(model).__name__}: decorate it with @register."
         )
     tensors = {k: v.detach().contiguous().cpu().clone() for k, v in model.state_dict().items()}
-    head = {"format": FORMAT, "geoflow": _version(), "model": tree, "notes": notes}
+    floating = [t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
+    dtype = str(floating[0]).removeprefix("torch.") if floating else None
+    head = {"format": FORMAT, "geoflow": _version(), "model": tree, "dtype": dtype, "notes": notes}
     text = json.dumps(head, sort_keys=True)
     path = Path(path)
     temporary = path.with_name(path.name + ".part")
@@ -63,11 +66,8 @@ def load(path: str | os.PathLike[str], modules: dict[str, nn.Module] | None = No
         names = ", ".join(sorted({name for _, name in missing}))
         raise TypeError(f"{path} holds modules that are not geoflow's ({names}): load(path, modules={{{filled}}}).")
     model = _build(head["model"], "", given)
-    for name, tensor in model.state_dict().items():
-        stored = tensors.get(name)
-        if stored is not None and stored.is_floating_point() and stored.dtype != tensor.dtype:
-            model = model.to(stored.dtype)
-            break
+    if head["dtype"] is not None:
+        model = model.to(_DTYPES[head["dtype"]])
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

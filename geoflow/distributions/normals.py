@@ -46,8 +46,8 @@ class StandardNormal(Density):
 
     def tempered(self, temperature: float) -> Density:
         """N(0, T I)."""
-        std = torch.full((self.dim,), math.sqrt(temperature))
-        return DiagonalNormal.of(torch.zeros(self.dim), std).to(self._anchor)
+        std = self._anchor.new_full((self.dim,), math.sqrt(temperature))
+        return DiagonalNormal.of(torch.zeros_like(std), std)
 
 
 @register
