@@ -5,7 +5,7 @@ those verbs must then raise `NotImplementedError` and say what to use.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -36,12 +36,14 @@ class Case:
         make: builds a fresh one.
         lacks: verbs without a closed form here.
         smooth: whether second derivatives exist everywhere (not through relu).
+        fit: options of `from_data` that find this member of the family again.
         slack: factor on the bounds of rounding errors, for formulas that cannot be as exact; say why beside it.
     """
 
     make: Callable[[], Any]
     lacks: tuple[str, ...] = ()
     smooth: bool = True
+    fit: dict[str, Any] = field(default_factory=dict)
     slack: float = 1.0
 
 
@@ -76,15 +78,17 @@ def smooth_realnvp(dim: int, **options: Any) -> Flow:
     return flow
 
 
-_NO_EM_GRADIENT = ("rsample", "entropy", "tempered")
+_MIXTURE = ("rsample", "entropy", "tempered")
 _FLOW = ("entropy", "tempered", "from_data")
 
 DENSITIES: dict[str, Case] = {
     "StandardNormal(1)": Case(lambda: StandardNormal(1), lacks=("from_data",)),
     "StandardNormal(3)": Case(lambda: StandardNormal(3), lacks=("from_data",)),
     "DiagonalNormal(2)": Case(lambda: DiagonalNormal.of(torch.tensor([1.0, -2.0]), torch.tensor([0.3, 2.0]))),
-    "GaussianMixture(2, full)": Case(lambda: GaussianMixture(2, 3), lacks=_NO_EM_GRADIENT),
-    "GaussianMixture(3, diagonal)": Case(lambda: GaussianMixture(3, 2, "diagonal"), lacks=_NO_EM_GRADIENT),
+    "GaussianMixture(2, full)": Case(lambda: GaussianMixture(2, 3), lacks=_MIXTURE, fit={"components": 3}),
+    "GaussianMixture(3, diagonal)": Case(
+        lambda: GaussianMixture(3, 2, "diagonal"), lacks=_MIXTURE, fit={"components": 2, "covariance": "diagonal"}
+    ),
     "ClassConditional(2)": Case(lambda: ClassConditional(2, 3), lacks=("tempered",)),
     "Flow: realnvp(2)": Case(lambda: smooth_realnvp(2), lacks=_FLOW),
     "Flow: realnvp(3)": Case(lambda: smooth_realnvp(3), lacks=_FLOW),

@@ -205,7 +205,7 @@ def test_transport_is_an_isometry(case: Case, dtype: torch.dtype, generator: Gen
     moved_u, moved_v = space.transport(x, y, u), space.transport(x, y, v)
     tol = bound(case, space, dtype, 32, u, v)
     close(space.inner(y, moved_u, moved_v), space.inner(x, u, v), tol)
-    close(space.to_tangent(y, moved_u), moved_u, tol)
+    close(space.to_tangent(y, moved_u), moved_u, 4 * tol)  # ends are on the space to rounding only: felt near cuts
     close(space.transport(y, x, moved_u), u, tol)
     close(space.transport(x, x, u), u, tol)
     if "log" not in case.lacks:

@@ -14,9 +14,9 @@ from tests.laws.registry import Case
 Function = Callable[..., Any]
 
 
-def cases(register: dict[str, Case], without: str = "") -> Any:
-    """Parametrise a law over a register; `without` leaves out the cases that lack a verb."""
-    chosen = {name: case for name, case in register.items() if without not in case.lacks}
+def cases(register: dict[str, Case], without: str = "", smooth: bool = False) -> Any:
+    """Parametrise a law over a register; `without` leaves out the cases that lack a verb, `smooth` those with kinks."""
+    chosen = {n: case for n, case in register.items() if without not in case.lacks and (case.smooth or not smooth)}
     return pytest.mark.parametrize("case", chosen.values(), ids=chosen.keys())
 
 
