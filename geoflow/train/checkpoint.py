@@ -6,7 +6,7 @@ import random
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -69,7 +69,7 @@ def generators(device: torch.device) -> dict[str, Any]:
     name, keys, position, has_gauss, cached = state
     return {
         "torch": torch.get_rng_state(),
-        "device": None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device),
+        "device": None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(*_which(device)),
         "numpy": (str(name), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)),
         "python": random.getstate(),
     }
@@ -79,11 +79,26 @@ def restore_generators(state: dict[str, Any], device: torch.device) -> None:
     """Put the generators back to what `generators` saw."""
     torch.set_rng_state(state["torch"])
     if device.type != "cpu" and state["device"] is not None:
-        torch.get_device_module(device).set_rng_state(state["device"], device)
+        torch.get_device_module(device).set_rng_state(state["device"], *_which(device))
     name, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
+
+
+def seed_all(seed: int, device: torch.device) -> None:
+    """Seed the same generators; those of other devices are left alone."""
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            torch.get_device_module(device).manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    random.seed(seed)
+
+
+def _which(device: torch.device) -> tuple[torch.device, ...]:
+    """How a device's generator is named: Apple's has no number."""
+    return () if device.type == "mps" else (device,)
 
 
 @contextmanager
@@ -91,9 +106,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Seed every global generator inside the block; afterwards they are as before."""
     before = generators(device)
     try:
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
-        random.seed(seed)
+        seed_all(seed, device)
         yield
     finally:
         restore_generators(before, device)

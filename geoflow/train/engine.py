@@ -42,6 +42,10 @@ class Engine:
         """The number averaged over processes, so that all decide alike."""
         return value
 
+    def same(self, value: int) -> int:
+        """The first process's number, in all of them."""
+        return value
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in some process."""
         return flag if self.world == 1 else self.mean(float(flag)) > 0
@@ -84,18 +88,14 @@ class FabricEngine(Engine):
     def backward(self, loss: Tensor) -> None:
         self.fabric.backward(loss)
 
-    def autocast(self, device: torch.device, precision: str | None) -> AbstractContextManager[Any]:
-        if precision is not None:
-            raise ValueError(
-                f"fit: with fabric= the precision is the Fabric's: Fabric(precision=...), not {precision!r}."
-            )
-        return nullcontext()
-
     def mean(self, value: float) -> float:
         if self.world == 1:
             return value
         tensor = torch.tensor(value, dtype=torch.float64, device=self.fabric.device)
         return float(self.fabric.all_reduce(tensor, reduce_op="mean"))
+
+    def same(self, value: int) -> int:
+        return int(self.fabric.broadcast(value))
 
     def refuse_unused(self, players: int) -> None:
         options = getattr(self.fabric.strategy, "_ddp_kwargs", {})

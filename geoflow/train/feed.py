@@ -85,9 +85,9 @@ class Rows:
         context = torch.stack([torch.as_tensor(p[1]) for p in pairs]) if len(pairs[0]) > 1 else None
         return self._checked(x, context, minimum=1)
 
-    def material(self, index: Tensor) -> Batch:
-        """The rows of the given numbers at once; of a data set at most `MATERIAL` of them."""
-        return self.take(index if self.x is not None else index[:MATERIAL])
+    def material_index(self, index: Tensor) -> Tensor:
+        """The numbers that are looked at all at once: every one of a table, at most `MATERIAL` of a data set."""
+        return index if self.x is not None else index[:MATERIAL]
 
     def inspect(self) -> None:
         """Refuse or warn about tables that no density in the full dimension should be fitted to."""
@@ -102,15 +102,21 @@ class Rows:
             validate.training_rows(self.x, "fit", self.columns)
 
     def fingerprint(self) -> str:
-        """A short digest of shape and content (of a sample, beyond 64 MB), to tell data apart."""
-        x, context = (self.x, self.context) if self.x is not None else self.take(torch.tensor([0, len(self) - 1]))
-        assert x is not None
-        digest = hashlib.sha256(repr((len(self), tuple(x.shape), str(x.dtype))).encode())
-        for part in (x, context):
-            if part is not None:
-                stride = max(1, part.numel() * part.element_size() // 2**26)
-                digest.update(part[::stride].contiguous().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        """A short digest of the table, or of a data set's length and ends, to tell data apart."""
+        if self.x is not None:
+            return digest(self.x, self.context)
+        return f"{len(self)} {digest(*self.take(torch.tensor([0, len(self) - 1])))}"
+
+
+def digest(*parts: Tensor | None) -> str:
+    """16 hexadecimal digits of shapes and content; of every k-th row, where a tensor has more than 64 MB."""
+    total = hashlib.sha256()
+    for part in parts:
+        if part is not None:
+            total.update(repr((tuple(part.shape), str(part.dtype))).encode())
+            stride = max(1, part.numel() * part.element_size() // 2**26)
+            total.update(part[::stride].contiguous().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()[:16]
 
 
 def weights(sample_weight: Any, n: int, dtype: torch.dtype, device: torch.device) -> Tensor | None:

@@ -12,7 +12,8 @@ from geoflow.train import checkpoint as files
 from geoflow.train.engine import engine
 from geoflow.train.feed import Rows, weights
 from geoflow.train.history import History
-from geoflow.train.loop import Run, Settings
+from geoflow.train.loop import Run
+from geoflow.train.plan import Plan, Settings
 
 
 def fit(
@@ -93,6 +94,8 @@ def fit(
         raise TypeError(
             f"fit expects a geoflow model, got {type(model).__name__}: geoflow.interop wraps other libraries'."
         )
+    if fabric is not None and precision is not None:
+        raise ValueError(f"fit: with fabric= the precision is the Fabric's: Fabric(precision=...), not {precision!r}.")
     settings = Settings(
         epochs=epochs,
         batch_size=batch_size,
@@ -117,12 +120,15 @@ def fit(
     weight = weights(sample_weight, len(rows), dtype, device)
     if weight is not None and not _takes_weights(model):
         raise TypeError(f"fit: the loss of {type(model).__name__} takes no weights: leave out sample_weight.")
+    if weight is not None and not model.players():
+        raise ValueError(f"fit: {type(model).__name__} is fitted in one go, without weights: leave out sample_weight.")
     rows.inspect()
     saved = None if checkpoint is None else files.read(checkpoint)
     if seed is None:
         seed = int(torch.randint(2**62, ())) if saved is None else int(saved["history"]["seed"])
+        seed = runner.same(seed)
     with files.seeded(seed, device):
-        run = Run(model, rows, weight, runner, settings, seed, device)
+        run = Run(model, Plan(model, rows, weight, settings, seed, runner.world), runner, device)
         history = run.go(saved)
     if run.signal == signal.SIGTERM:
         signal.raise_signal(signal.SIGTERM)  # whoever ends this process still does, with the checkpoint on disk

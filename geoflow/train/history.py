@@ -1,7 +1,7 @@
 """`History`: what a fit did, row by row, and why it stopped."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ class History:
         monitor: the held-out figure that chose the weights and stopped the run; None without validation.
         stopped: why it ended, in words.
         final: held-out figures of the model as returned, after `finish`.
+        verdict: why the model must not be trusted, if it says so itself of its final figures.
         seed: reproduces the run on the same device.
         config: the settings it ran under.
     """
@@ -26,6 +27,7 @@ class History:
     monitor: str | None = None
     stopped: str = "not started"
     final: dict[str, float] = field(default_factory=dict)
+    verdict: str | None = None
     seed: int | None = None
     config: dict[str, Any] = field(default_factory=dict)
 
@@ -67,9 +69,10 @@ class History:
         if self.best is not None:
             key = f"validation {self.monitor}"
             text += f"; best {key} {self.best[key]:.5g} at step {self.best['step']:.0f}"
+        if self.verdict is not None:
+            text += f"; {self.verdict}"
         return f"<{text}>"
 
     def state(self) -> dict[str, Any]:
         """Plain values, for checkpoints."""
-        return {"rows": [dict(r) for r in self.rows], "monitor": self.monitor, "stopped": self.stopped,
-                "final": dict(self.final), "seed": self.seed, "config": dict(self.config)}  # fmt: skip
+        return asdict(self)
