@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from geoflow import (
     Chain,
@@ -22,10 +22,12 @@ from geoflow import (
     Pair,
     StandardNormal,
     Standardize,
+    register,
 )
 from geoflow.flows import AffineCoupling, Permutation, realnvp
 from geoflow.nets import MLP
 from manifolds import Euclidean, Sphere
+from tests.laws.examples import GaussianPosterior
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ DENSITIES: dict[str, Case] = {
     "Flow: relu": Case(lambda: realnvp(2, depth=2, hidden=(16,)), lacks=_FLOW, smooth=False),
     "Flow: context": Case(lambda: smooth_realnvp(2, context=2), lacks=_FLOW),
     "Flow: labels": Case(lambda: smooth_realnvp(2, base=ClassConditional(2, 3)), lacks=_FLOW),
+    "a user's own": Case(lambda: GaussianPosterior(2, 3), lacks=("entropy", "tempered", "from_data")),
     "Flow: mixture base": Case(lambda: smooth_realnvp(2, base=GaussianMixture(2, 2)), lacks=(*_FLOW, "rsample")),
 }
 
@@ -136,11 +139,33 @@ def pair(dim: int, latent: int) -> Pair:
     return Pair(MLP(dim, latent, (16,), "silu"), MLP(latent, dim, (16,), "silu"), dim=dim, latent_dim=latent)
 
 
+@register
+class WithContext(nn.Module):
+    """A network of a point and its context."""
+
+    def __init__(self, inputs: int, outputs: int, context: int) -> None:
+        super().__init__()
+        self.inputs, self.outputs, self.context = inputs, outputs, context
+        self.net = MLP(inputs + context, outputs, (16,), "silu")
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        return self.net(torch.cat([x, context], -1))
+
+
 AUTOENCODERS: dict[str, Case] = {
     "Pair": Case(lambda: pair(4, 2)),
+    "Pair, posterior encodes": Case(
+        lambda: Pair(None, MLP(2, 4, (16,), "silu"), GaussianPosterior(2, 4), dim=4, latent_dim=2)
+    ),
+    "Pair, context": Case(
+        lambda: Pair(WithContext(4, 2, 3), WithContext(2, 4, 3), GaussianPosterior(2, 4), dim=4, latent_dim=2, context_dim=3)
+    ),
+    "Chain, posterior at its end": Case(
+        lambda: Chain(scaled(5), pair(5, 4), Pair(None, MLP(2, 4), GaussianPosterior(2, 4), dim=4, latent_dim=2))
+    ),
     "Chain": Case(lambda: Chain(scaled(4), pair(4, 3), pair(3, 2))),
     "Chain, bijection behind": Case(lambda: Chain(pair(4, 2), coupling(2))),
 }
 """Those that are no bijections; the laws of auto-encoders run on `BIJECTIONS` too."""
 
-NETS: dict[str, Callable[[], nn.Module]] = {"MLP": lambda: MLP(3, 2, (8,), "silu")}
+NETS: dict[str, Case] = {"MLP": Case(lambda: MLP(3, 2, (8,), "silu"))}
