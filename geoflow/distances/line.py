@@ -12,6 +12,9 @@ _KRONROD = (0.20948214108472783, 0.20443294007529889, 0.19035057806478541, 0.169
             0.10479001032225018, 0.06309209262997855, 0.02293532201052922)  # fmt: skip
 _GAUSS = (0.41795918367346939, 0.0, 0.38183005050511894, 0.0, 0.27970539148927667, 0.0, 0.12948496616886969, 0.0)
 
+MOST = 256
+"""Open intervals per line, on average, at which halving stops: a weight that rough has no more digits to give."""
+
 
 def line_log_length(weight: Weight, x: Tensor, y: Tensor, rtol: float | None = None, max_depth: int = 40) -> Tensor:
     """log ∫ λ ds along the space's geodesic from x to y, ``(B,)``; −∞ where x = y.
@@ -34,18 +37,19 @@ def line_log_length(weight: Weight, x: Tensor, y: Tensor, rtol: float | None = N
     shift = torch.maximum(weight.log(x), weight.log(y))
     for depth in range(max_depth):
         t = (low + high)[:, None] / 2 + (high - low)[:, None] / 2 * nodes
-        points = space._exp(x[pair][:, None], t[..., None] * direction[pair][:, None])
-        log_weight = weight.log(points)
-        if depth == 0:  # the shift, once: the largest weight seen on each line
-            shift = torch.maximum(shift, log_weight.amax(1))
-            estimate = ((log_weight - shift[:, None]).exp() * kronrod).sum(1) / 2
+        log_weight = weight.log(space._exp(x[pair][:, None], t[..., None] * direction[pair][:, None]))
+        higher = shift.scatter_reduce(0, pair, log_weight.amax(1), "amax")
+        total, shift = total * (shift - higher).exp(), higher
         values = (log_weight - shift[pair, None]).exp() * ((high - low) / 2)[:, None]
         fine, coarse = (values * kronrod).sum(1), (values * gauss).sum(1)
-        open_ = ((fine - coarse).abs() > rtol * estimate[pair]) & (depth < max_depth - 1)
-        total.index_add_(0, pair[~open_], fine[~open_])
-        if not bool(open_.any()):
+        estimate = total.index_add(0, pair, fine)
+        more = (fine - coarse).abs() > rtol * estimate[pair]
+        if depth == max_depth - 1 or len(pair) > MOST * len(x):
+            more = torch.zeros_like(more)
+        total = total.index_add(0, pair[~more], fine[~more])
+        if not bool(more.any()):
             break
-        pair, low, high = pair[open_], low[open_], high[open_]
+        pair, low, high = pair[more], low[more], high[more]
         middle = (low + high) / 2
         pair, low, high = torch.cat([pair, pair]), torch.cat([low, middle]), torch.cat([middle, high])
     return shift + (total * speed).log()

@@ -46,7 +46,7 @@ def nearest(points: Tensor, queries: Tensor | None, k: int, engine: str = "auto"
     if queries is None:
         itself = index == torch.arange(n, device=index.device)[:, None]
         distance = distance.masked_fill(itself, float("inf"))
-    distance, order = distance.sort(1, stable=True)
+    distance, order = distance.sort(dim=1, stable=True)
     return distance[:, :k], index.gather(1, order)[:, :k]
 
 
