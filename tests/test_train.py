@@ -116,6 +116,27 @@ def test_same_seed_same_weights_and_global_generators_untouched() -> None:
     assert not equal(a, c)
 
 
+def test_evaluation_does_not_disturb_training() -> None:
+    """The noise of a loss is the same however often the model is checked, and every check draws the same."""
+    draws: list[float] = []
+
+    class Random(Toy):
+        def loss(self, x: Tensor, context: Any = None, *, weight: Any = None, player: Any = None) -> dict[str, Tensor]:
+            return super().loss(x + torch.randn_like(x))
+
+        def evaluate(self, x: Tensor, context: Any = None, weight: Any = None) -> dict[str, float]:
+            draws.append(float(torch.rand(())))
+            return super().evaluate(x)
+
+    a, b = Random(), Random()
+    x = banana(400)
+    quick(a, x, validation=x[:40], epochs=20, monitor="other", patience=None)
+    assert len(draws) > 3
+    assert len(set(draws)) == 1
+    quick(b, x, validation=0, epochs=20)
+    assert torch.equal(torch.stack(a.seen), torch.stack(b.seen))
+
+
 def test_without_seed_the_global_generator_decides_and_moves_on() -> None:
     x, runs = banana(), []
     for _ in range(2):
@@ -285,6 +306,20 @@ def test_weights_have_mean_one_and_reach_evaluate() -> None:
     history = quick(toy, x, sample_weight=w)
     assert "evaluate weighted" in toy.calls
     assert "evaluate" not in toy.calls
+    watched: list[Tensor] = []
+
+    class Watch(Toy):
+        def loss(self, x: Tensor, context: Any = None, *, weight: Any = None, player: Any = None) -> dict[str, Tensor]:
+            watched.append(weight)
+            return super().loss(x, weight=weight)
+
+        def evaluate(self, x: Tensor, context: Any = None, weight: Any = None) -> dict[str, float]:
+            watched.append(weight)
+            return super().evaluate(x, weight=weight)
+
+    quick(Watch(), x, sample_weight=w, batch_size=90, epochs=1)
+    assert [len(v) for v in watched] == [10, 90, 10, 10]
+    assert all(float(v.mean()) == pytest.approx(1, abs=1e-6) for v in watched)
     # zero weight everywhere but on one side moves the mean there
     side = Toy()
     quick(side, x, sample_weight=(x[:, 0] > 0).float(), epochs=60, lr=0.1)
@@ -466,6 +501,22 @@ def test_data_sets_with_noise_and_several_players_continue_bit_for_bit(tmp_path:
     model, _ = interrupted(Duel(), x, path, None)
     assert equal(model, whole)
     assert model.other.detach().abs().sum() > 0
+
+
+def test_the_best_before_the_interruption_is_not_forgotten(tmp_path: Path) -> None:
+    class Early(Toy):
+        def evaluate(self, x: Tensor, context: Any = None, weight: Any = None) -> dict[str, float]:
+            return {"loss": abs(self.step - 49.0)}
+
+    x, path, options = banana(400), tmp_path / "run.pt", {"epochs": 20, "batch_size": 36}
+    whole, expected = interrupted(Early(), x, None, None, **options)
+    with pytest.warns(UserWarning, match="interrupted"):
+        interrupted(Early(), x, path, 120, **options)
+    model, history = interrupted(Early(), x, path, None, **options)
+    assert equal(model, whole)
+    assert history.best is not None
+    assert expected.best is not None
+    assert history.best["step"] == expected.best["step"] == 50
 
 
 def test_ctrl_c_without_a_file_keeps_the_best() -> None:
