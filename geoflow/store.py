@@ -16,6 +16,8 @@ import manifolds
 from geoflow import registry
 
 FORMAT = 1
+_ARGUMENT = "argument:"
+"""Prefix of tensors that a constructor takes and the model's state does not hold."""
 _DTYPES = {str(d).removeprefix("torch."): d for d in (torch.float64, torch.float32, torch.bfloat16, torch.float16)}
 
 
@@ -30,19 +32,19 @@ def save(model: nn.Module, path: str | os.PathLike[str], **notes: Any) -> None:
     from safetensors.torch import save_file
 
     model = getattr(model, "_orig_mod", model)  # a compiled model is saved bare
-    tree = _describe(model)
+    tensors = {k: v.detach().contiguous().cpu().clone() for k, v in model.state_dict().items()}
+    tree = _describe(model, "", tensors)
     if "unknown" in tree:
         raise TypeError(
             f"save expects an object of a registered class, got {type(model).__name__}: decorate it with @register."
         )
-    tensors = {k: v.detach().contiguous().cpu().clone() for k, v in model.state_dict().items()}
     floating = [t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
     dtype = str(floating[0]).removeprefix("torch.") if floating else None
     head = {"format": FORMAT, "geoflow": _version(), "model": tree, "dtype": dtype, "notes": notes}
-    text = json.dumps(head, sort_keys=True)
+    head["checksum"] = _checksum(head, tensors)
     path = Path(path)
     temporary = path.with_name(path.name + ".part")
-    save_file(tensors, temporary, metadata={"geoflow": text, "checksum": _checksum(text, tensors)})
+    save_file(tensors, temporary, metadata={"geoflow": json.dumps(head)})
     os.replace(temporary, path)
 
 
@@ -65,11 +67,16 @@ def load(path: str | os.PathLike[str], modules: dict[str, nn.Module] | None = No
         filled = ", ".join(f'"{p}": ...' for p, _ in missing)
         names = ", ".join(sorted({name for _, name in missing}))
         raise TypeError(f"{path} holds modules that are not geoflow's ({names}): load(path, modules={{{filled}}}).")
-    model = _build(head["model"], "", given)
+    try:
+        model = _build(head["model"], "", given, tensors)
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"{head['model']!r} is no model")
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise ValueError(f"{path} describes a model that this geoflow cannot build: {error}") from error
     if head["dtype"] is not None:
         model = model.to(_DTYPES[head["dtype"]])
     try:
-        model.load_state_dict(tensors)
+        model.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(_ARGUMENT)})
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit the model it describes: {error}") from None
     return model
@@ -87,10 +94,11 @@ def _version() -> str:
     return version("geoflow")
 
 
-def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(text.encode())
+def _checksum(head: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """Of everything that the file says but this."""
+    digest = hashlib.sha256(json.dumps({k: v for k, v in head.items() if k != "checksum"}).encode())
     for name in sorted(tensors):
-        digest.update(name.encode())
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
         digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
@@ -118,27 +126,37 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tenso
         raise ValueError(f"{path} is damaged: its description is not JSON.") from None
     if head.get("format") != FORMAT:
         raise ValueError(f"{path} has format {head.get('format')}, this geoflow reads {FORMAT}: update geoflow.")
-    if meta.get("checksum") != _checksum(meta["geoflow"], tensors):
+    if head.get("checksum") != _checksum(head, tensors):
         raise ValueError(f"{path} is damaged or was changed: its checksum does not match (format {FORMAT}).")
     return head, tensors
 
 
-def _describe(value: Any) -> Any:
-    """A JSON tree for a constructor argument."""
+def _describe(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
+    """A JSON tree for a constructor argument; tensors stand in the file under their place in the model."""
     if isinstance(value, manifolds.Manifold):
+        if getattr(manifolds, type(value).__name__, None) is not type(value):
+            raise TypeError(
+                f"save cannot write {value!r}: files name the spaces of the package manifolds, and no others."
+            )
         return {"space": type(value).__name__, "given": value.config()}
-    if isinstance(value, nn.ModuleList):
-        return [_describe(v) for v in value]
-    if isinstance(value, nn.Module):
+    if isinstance(value, nn.Module) and not isinstance(value, nn.ModuleList):
         if registry.CLASSES.get(type(value).__name__) is not type(value):
             return {"unknown": type(value).__name__}
-        given = {name: _describe(v) for name, v in registry.arguments(value).items()}
+        arguments = registry.arguments(value).items()
+        given = {name: _describe(v, f"{place}.{name}".lstrip("."), tensors) for name, v in arguments}
         return {"class": type(value).__name__, "given": given}
-    if isinstance(value, (list, tuple)):
-        return [_describe(v) for v in value]
+    if isinstance(value, (list, tuple, nn.ModuleList)):
+        return [_describe(v, f"{place}.{i}", tensors) for i, v in enumerate(value)]
+    if isinstance(value, Tensor):
+        name = place if place in tensors else _ARGUMENT + place
+        tensors.setdefault(name, value.detach().contiguous().cpu().clone())
+        return {"tensor": name}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise TypeError(f"save cannot write a constructor argument of type {type(value).__name__}.")
+    raise TypeError(
+        f"save cannot write the argument {place!r}, a {type(value).__name__}: it takes numbers, strings, tensors, "
+        "spaces, modules, and lists of these."
+    )
 
 
 def _unknown(tree: Any, place: str) -> list[tuple[str, str]]:
@@ -148,24 +166,25 @@ def _unknown(tree: Any, place: str) -> list[tuple[str, str]]:
     if not isinstance(tree, dict):
         return []
     if "unknown" in tree:
-        return [(place.lstrip("."), tree["unknown"])]
+        return [(place.lstrip("."), str(tree["unknown"]))]
     if "class" in tree and tree["class"] not in registry.CLASSES:
-        return [(place.lstrip("."), tree["class"])]
+        return [(place.lstrip("."), str(tree["class"]))]
     return [u for name, t in tree.get("given", {}).items() if "class" in tree for u in _unknown(t, f"{place}.{name}")]
 
 
-def _build(tree: Any, place: str, modules: dict[str, nn.Module]) -> Any:
+def _build(tree: Any, place: str, modules: dict[str, nn.Module], tensors: dict[str, Tensor]) -> Any:
     if place.lstrip(".") in modules:
         return modules[place.lstrip(".")]
     if isinstance(tree, list):
-        return [_build(t, f"{place}.{i}", modules) for i, t in enumerate(tree)]
-    if isinstance(tree, dict) and "space" in tree:
-        if tree["space"] not in manifolds.__all__:
-            raise ValueError(
-                f"the file names a space {tree['space']!r} that this version does not have: update geoflow."
-            )
-        return getattr(manifolds, tree["space"])(**tree["given"])
-    if isinstance(tree, dict):
-        given = {name: _build(t, f"{place}.{name}", modules) for name, t in tree["given"].items()}
-        return registry.rebuild(registry.CLASSES[tree["class"]], given)
-    return tree
+        return [_build(t, f"{place}.{i}", modules, tensors) for i, t in enumerate(tree)]
+    if not isinstance(tree, dict):
+        return tree
+    if "tensor" in tree:
+        return tensors[tree["tensor"]].clone()
+    if "space" in tree:
+        space = getattr(manifolds, tree["space"], None) if tree["space"] in manifolds.__all__ else None
+        if not (isinstance(space, type) and issubclass(space, manifolds.Manifold)):
+            raise ValueError(f"it names a space {tree['space']!r} that this version does not have: update geoflow.")
+        return space(**tree["given"])
+    given = {name: _build(t, f"{place}.{name}", modules, tensors) for name, t in tree["given"].items()}
+    return registry.rebuild(registry.CLASSES[tree["class"]], given)
