@@ -1,0 +1,49 @@
+"""`import geoflow` stays light: torch, numpy and jaxtyping, nothing else of what it can use."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = (
+    "scipy sklearn matplotlib FrEIA normflows geomstats networkx pykeops tqdm safetensors pandas joblib lightning_fabric"
+).split()
+
+EVERYTHING = """
+import importlib, pkgutil, geoflow, manifolds
+for package in (geoflow, manifolds):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+"""
+
+
+def loaded(statements: str) -> set[str]:
+    """Names of the modules that a fresh interpreter holds after these statements."""
+    code = statements + "\nimport sys; print(*sys.modules)"
+    environment = os.environ | {"GEOFLOW_SHAPES": "unchecked"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    return set(run.stdout.split())
+
+
+@pytest.mark.parametrize("statements", ["import geoflow, manifolds", EVERYTHING], ids=["packages", "every module"])
+def test_import_is_light(statements: str) -> None:
+    modules = loaded(statements)
+    assert {"geoflow", "manifolds", "torch", "numpy", "jaxtyping"} <= modules
+    assert not sorted((modules - loaded("import torch, numpy, jaxtyping")) & set(HEAVY))
+
+
+def test_manifolds_know_nothing_of_geoflow() -> None:
+    assert not {m for m in loaded("import manifolds") if m.split(".")[0] == "geoflow"}
+
+
+def test_public_names_are_there() -> None:
+    """Each package's `__all__` is sorted and true, and holds what others build on."""
+    import geoflow
+    import manifolds
+
+    for package in (geoflow, manifolds):
+        assert all(hasattr(package, name) for name in package.__all__)
+        assert len(set(package.__all__)) == len(package.__all__)
+    assert {"Flow", "GaussianMixture", "StandardNormal", "load", "save"} <= set(geoflow.__all__)
