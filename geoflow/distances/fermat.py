@@ -164,7 +164,7 @@ class FermatSpace(nn.Module):
 
     @torch.no_grad()
     def solve(
-        self, x: Tensor, y: Tensor, start: str | Tensor = "auto", *, tol: float | None = None, max_iter: int = 60
+        self, x: Tensor, y: Tensor, start: str | Tensor = "auto", *, tol: float | None = None, max_iter: int = 100
     ) -> Solution:
         """Geodesics with the facts of how they were found.
 

@@ -60,7 +60,7 @@ def solve_block(
     starts: dict[str, Tensor],
     extrapolate: bool,
     tol: float | None = None,
-    max_iter: int = 60,
+    max_iter: int = 100,
 ) -> tuple[Relaxed, list[str]]:
     """Relax from each start, keep the shorter per pair, refine: (the finest grid's path with the extrapolated length, name of the start).
 

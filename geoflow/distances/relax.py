@@ -5,8 +5,8 @@ constant speed in the underlying space,
 
     R_i = log_{x_i} x_{i+1} + log_{x_i} x_{i−1} + β (|v|² s − ⟨s, v⟩ v),    v = (x_{i+1} − x_{i−1}) / 2,
 
-preconditioned by the Laplacian weighted with λ, whose inverse along a path is two cumulative sums. The number of
-iterations does not grow with M. Lengths are by Simpson's rule, in logs, shifted per path.
+preconditioned by the Laplacian weighted with λ, whose inverse along a path is two cumulative sums, and accelerated by
+the memory of its last steps. The number of iterations does not grow with M. Lengths are by Simpson's rule, in logs, shifted per path.
 """
 
 from dataclasses import dataclass
@@ -93,25 +93,62 @@ def _step(weight: Weight | ScoreWeight, state: _State) -> Tensor:
     return space._to_tangent(x, ((constant - load) * inverse_half).cumsum(1)[:, :-1])
 
 
+class _Memory:
+    """Anderson's acceleration of x ← x + τ δ(x), path by path: the combination of the last few steps that would have
+    cancelled δ if it were linear in x. It takes over the coupling between nodes that the Laplacian leaves out, the Hessian
+    of log p. [anderson1965]
+    """
+
+    def __init__(self, delta: Tensor, size: int = 6) -> None:
+        self.moves, self.changes = delta.new_zeros(2, size, *delta.shape)
+        self.used = delta.new_zeros(size, len(delta))
+        self.slot = 0
+
+    def correct(self, delta: Tensor, tau: Tensor) -> Tensor:
+        """What to take off the plain step τ δ; zero for a path without memory."""
+        changes = self.changes.flatten(2).transpose(0, 1)
+        gram = changes @ changes.mT
+        scale = gram.diagonal(dim1=1, dim2=2).amax(1).clamp_min(torch.finfo(delta.dtype).tiny)[:, None]
+        used = self.used.mT
+        ridge = (1e-10 if delta.dtype == torch.float64 else 1e-6) + (1 - used)  # unused slots decouple
+        share = torch.linalg.solve(gram + torch.diag_embed(ridge * scale), changes @ delta.flatten(1)[..., None])[..., 0]
+        share = (share * used).mT[:, :, None, None]
+        return (share * (self.moves + tau[:, None, None] * self.changes)).sum(0)
+
+    def keep(self, rows: Tensor) -> None:
+        """Forget all paths but these."""
+        self.moves, self.changes, self.used = self.moves[:, rows], self.changes[:, rows], self.used[:, rows]
+
+    def add(self, accept: Tensor, move: Tensor, change: Tensor) -> None:
+        """Remember an accepted step and how δ changed over it; a path whose step was refused starts afresh."""
+        mask = accept[:, None, None]
+        self.moves[self.slot], self.changes[self.slot] = move.where(mask, _ZERO.to(move)), change.where(mask, _ZERO.to(move))
+        self.used = (self.used * accept).index_fill(0, torch.tensor(self.slot, device=move.device), 0)
+        self.used[self.slot] = accept.to(move.dtype)
+        self.slot = (self.slot + 1) % len(self.used)
+
+
+_ZERO = torch.tensor(0.0)
+
+
 @torch.no_grad()
 def relax(
     weight: Weight | ScoreWeight,
     path: Tensor,
     *,
     tol: float | None = None,
-    max_iter: int = 60,
+    max_iter: int = 100,
     min_iter: int = 0,
 ) -> Relaxed:
     """Relax paths ``(B, M+1, ambient)`` with fixed ends towards geodesics.
 
     A path is done when its step is below `tol` (1e-6, and never below 10 rounding errors) of its length in the
-    underlying space, or its weighted length has not changed by more than 1e-10 (a few rounding errors in float32) over
-    three accepted steps. A step that lengthens the path is taken back and retried shorter, path by path; finished paths
-    leave the batch. One iteration costs a value and score at M − 1 points and a value at M.
+    underlying space, or when its weighted length has changed by less than 1e-8 (4 rounding errors) of itself, for a full
+    step, three times in a row. A step that lengthens the path is taken back and retried shorter, path by path; finished
+    paths leave the batch. One iteration costs a value and score at M − 1 points and a value at M.
     """
-    eps = torch.finfo(path.dtype).eps
-    tol, still = max(tol or 1e-6, 10 * eps), max(1e-10, 8 * eps)
-    count = len(path)
+    eps, space, count = torch.finfo(path.dtype).eps, weight.space, len(path)
+    tol, still = max(tol or 1e-6, 10 * eps), max(1e-8, 4 * eps)
     out = Relaxed(
         path.clone(),
         path.new_zeros(count),
@@ -119,37 +156,37 @@ def relax(
         torch.zeros(count, dtype=torch.long, device=path.device),
     )
     state = _measure(weight, path)
-    live = torch.arange(count, device=path.device)
     ends = (state.log_node[:, [0, -1]], state.score[:, [0, -1]])
-    tau = path.new_ones(count)
-    quiet = torch.zeros(count, dtype=torch.long, device=path.device)
     delta = _step(weight, state)
+    memory = _Memory(delta)
+    live = torch.arange(count, device=path.device)
+    tau, quiet = path.new_ones(count), torch.zeros_like(live)
     for iteration in range(max_iter + 1):
-        longest = weight.space._norm(state.x[:, 1:-1], delta).amax(1) if delta.shape[1] else state.segment.new_zeros(len(live))
-        rho = longest / state.segment.sum(1)
+        rho = space._norm(state.x[:, 1:-1], delta).amax(1) / state.segment.sum(1)
         done = ((rho <= tol) & (iteration >= min_iter)) | (quiet >= 3)
-        leave = done | torch.full_like(done, iteration == max_iter)
+        leave = done if iteration < max_iter else torch.ones_like(done)
         if bool(leave.any()):
-            gone = live[leave]
+            gone, stay = live[leave], ~leave
             out.path[gone], out.log_length[gone] = state.x[leave], state.log_length[leave]
             out.converged[gone], out.iterations[gone] = done[leave], iteration
-            keep = ~leave
-            live, state, delta, rho = live[keep], state[keep], delta[keep], rho[keep]
-            tau, quiet = tau[keep], quiet[keep]
-            ends = (ends[0][keep], ends[1][keep])
+            live, state, delta, rho, tau, quiet = live[stay], state[stay], delta[stay], rho[stay], tau[stay], quiet[stay]
+            ends = (ends[0][stay], ends[1][stay])
+            memory.keep(stay)
             if not len(live):
                 break
-        inner = weight.space._exp(state.x[:, 1:-1], tau[:, None, None] * delta)
-        trial = _measure(weight, torch.cat([state.x[:, :1], inner, state.x[:, -1:]], 1), ends)
+        x = state.x[:, 1:-1]
+        move = space._to_tangent(x, tau[:, None, None] * delta - memory.correct(delta, tau))
+        trial = _measure(weight, torch.cat([state.x[:, :1], space._exp(x, move), state.x[:, -1:]], 1), ends)
+        trial_delta = _step(weight, trial)
+        trial_rho = space._norm(trial.x[:, 1:-1], trial_delta).amax(1) / trial.segment.sum(1)
         change = trial.log_length - state.log_length
-        finite = trial.score.isfinite().all(-1).all(-1)
-        accept = (change <= torch.log1p((rho / 100).clamp_max(1e-3))) & finite
+        accept = (change <= torch.log1p((rho / 100).clamp_max(1e-3))) & trial_rho.isfinite()
+        quiet = torch.where(accept, torch.where(change.abs() < still * tau, quiet + 1, 0), quiet)
+        memory.add(accept, trial.x[:, 1:-1] - x, trial_delta - delta)
+        shrink = ~accept | (trial_rho > 1.5 * rho)
+        tau = torch.where(shrink, (0.6 * tau).clamp_min(1e-3), torch.where(trial_rho < 0.95 * rho, 1.1 * tau, tau).clamp_max(1))
         state = trial.where(accept, state)
-        quiet = torch.where(accept, torch.where(change.abs() < still, quiet + 1, torch.zeros_like(quiet)), quiet)
-        delta = _step(weight, state)
-        moved = weight.space._norm(state.x[:, 1:-1], delta).amax(1) / state.segment.sum(1)
-        grow = accept & (moved < 0.95 * rho)
-        tau = torch.where(grow, (1.1 * tau).clamp_max(1), (0.6 * tau).clamp_min(1e-3))
+        delta = torch.where(accept[:, None, None], trial_delta, delta)
     return out
 
 
