@@ -5,7 +5,7 @@ call; the check steps aside while a function is compiled or traced by functorch.
 """
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -110,20 +110,21 @@ def shape(n: Any, who: str) -> tuple[int, ...]:
     return (count(n, who),)
 
 
+def _numeric(column: Any, dtype: Any) -> bool:
+    return (getattr(dtype, "kind", None) or np.asarray(column).dtype.kind) in "fiubc"
+
+
 def _plain_array(x: Any, who: str, name: str) -> np.ndarray:
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{who}: {name} is a masked array: drop the masked rows, or .filled(...) them, first.")
     if type(x).__module__.startswith("scipy.sparse"):
         raise TypeError(f"{who}: {name} is a scipy sparse matrix: pass {name}.toarray().")
     if hasattr(x, "columns") and hasattr(x, "dtypes"):
-        text = [
-            str(c)
-            for c, t in zip(x.columns, x.dtypes, strict=True)
-            if not np.issubdtype(np.asarray(x[c]).dtype, np.number)
-        ]
+        text = [str(c) for c, t in zip(x.columns, x.dtypes, strict=True) if not _numeric(x[c], t)]
         if text:
             raise ValueError(f"{who}: column {', '.join(map(repr, text))} of {name} is not numeric: drop or encode it.")
-        return np.asarray(x.to_numpy())
+        array = np.asarray(x.to_numpy())
+        return array if array.dtype.kind != "O" else x.to_numpy(dtype=np.float64, na_value=np.nan)  # nullable columns
     try:
         array = np.asarray(x)
     except ValueError:
@@ -141,6 +142,9 @@ def table(
     Integers are cast, for at this door (fit, estimators, command line) tables come as people have them. The caller's
     array is never written to.
     """
+    label: Callable[[int], str] = str
+    if hasattr(x, "columns"):
+        label = [repr(str(c)) for c in x.columns].__getitem__
     if not isinstance(x, Tensor):
         array = _plain_array(x, who, name)
         if array.dtype.kind == "f" and array.dtype.itemsize < 4:
@@ -171,9 +175,9 @@ def table(
         x = x.float()
     elif not x.is_floating_point():
         x = x.to(torch.get_default_dtype() if dtype is None else dtype)
-    empty = x.isnan().all(0)
-    if bool(empty.any()):
-        raise ValueError(f"{who}: column {empty.nonzero().flatten().tolist()[:5]} of {name} is all NaN: drop it.")
+    empty = x.isnan().all(0).nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(f"{who}: column {', '.join(map(label, empty[:5]))} of {name} is all NaN: drop it.")
     finite(x, who, name)
     y = x.detach().to(dtype=dtype or x.dtype, device=device)
     if not bool(y.isfinite().all()):
@@ -220,6 +224,6 @@ def training_rows(x: Tensor, who: str, names: Sequence[str] | None = None) -> No
         if rank < d:
             warnings.warn(
                 f"{who}: the rows span {rank} of {d} dimensions, so no density exists in {d}: project them (PCA), or "
-                "use a free-form flow with a bottleneck.",
+                "use a free-form flow with a bottleneck (MLAE).",
                 stacklevel=3,
             )

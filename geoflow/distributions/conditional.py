@@ -7,7 +7,7 @@ from torch import Generator, Tensor, nn
 
 from geoflow import validate
 from geoflow.density import Context, Density
-from geoflow.distributions.normals import LOG_2PI
+from geoflow.distributions.normals import LOG_2PI, moments
 from geoflow.registry import register
 from manifolds import Euclidean
 from manifolds.shapes import Points, Values
@@ -32,7 +32,10 @@ class ClassConditional(Density):
     @classmethod
     def from_data(cls, x: Any, context: Any = None, **options: Any) -> "ClassConditional":
         """Fitted to rows ``(n, dim)`` with labels ``(n,)``: the moments of each class."""
+        if context is None:
+            raise TypeError("ClassConditional.from_data needs context=, one integer label per row.")
         x = validate.table(x, "ClassConditional.from_data", minimum=2)
+        validate.training_rows(x, "ClassConditional.from_data")
         labels = torch.as_tensor(context)
         fitted = cls(x.shape[1], int(labels.max()) + 1).to(x)
         fitted.prepare(x, validate.context(labels, x.shape[:1], 0, fitted.classes, "ClassConditional.from_data"))
@@ -46,10 +49,10 @@ class ClassConditional(Density):
         if bool((counts < 2).any()):
             few = (counts < 2).nonzero().flatten().tolist()
             raise ValueError(f"ClassConditional expects at least two rows of each class; class {few[:5]} has fewer.")
+        floor = 1e-6 * moments(x)[1]
         for u in range(self.classes):
-            rows = x[context == u]
-            self.mean[u] = rows.mean(0)
-            self.log_std[u] = rows.std(0, correction=0).clamp_min(1e-12).log()
+            mean, std = moments(x[context == u])
+            self.mean[u], self.log_std[u] = mean, torch.maximum(std, floor).log()
 
     def _log_prob(self, x: Points, context: Context = None) -> Values:
         log_std = self.log_std[context]

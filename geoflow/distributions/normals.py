@@ -15,6 +15,12 @@ from manifolds.shapes import Points, Values
 LOG_2PI = math.log(2 * math.pi)
 
 
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and (biased) standard deviation of rows, in float64: squares of float32 overflow from 1e19 on."""
+    rows = x.detach().double()
+    return rows.mean(0), rows.std(0, correction=0)
+
+
 @register
 class StandardNormal(Density):
     """N(0, I): log p = −½|x|² − (d/2) log 2π. The default base of a flow.
@@ -82,7 +88,8 @@ class DiagonalNormal(Density):
         """The maximum-likelihood fit: columns' means and (biased) standard deviations."""
         x = validate.table(x, "DiagonalNormal.from_data", minimum=2)
         validate.training_rows(x, "DiagonalNormal.from_data")
-        return cls.of(x.mean(0), x.std(0, correction=0))
+        mean, std = moments(x)
+        return cls.of(mean.to(x), std.to(x))
 
     def _log_prob(self, x: Points, context: Context = None) -> Values:
         z = (x - self.mean) * torch.exp(-self.log_std)
@@ -105,6 +112,7 @@ class DiagonalNormal(Density):
 
     def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
         """Start from the closed-form fit."""
+        mean, std = moments(x)
         with torch.no_grad():
-            self.mean.copy_(x.mean(0))
-            self.log_std.copy_(x.std(0, correction=0).log())
+            self.mean.copy_(mean)
+            self.log_std.copy_(std.log())
