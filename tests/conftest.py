@@ -1,4 +1,4 @@
-"""What every test runs under: shapes checked by jaxtyping and beartype, one thread, a seed, and watched global state."""
+"""What every test runs under: shapes checked by jaxtyping and beartype, one thread, a seed, a watch on global state."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ import pytest
 
 if os.environ.get("GEOFLOW_SHAPES", "checked") == "checked":
     # Before the first import of geoflow: what is imported earlier goes unchecked, without a word.
-    assert "geoflow" not in sys.modules and "manifolds" not in sys.modules
+    assert not {"geoflow", "manifolds"} & set(sys.modules)
     from jaxtyping import install_import_hook
 
     import tests.checker  # noqa: F401 (found by its name)

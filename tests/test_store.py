@@ -283,7 +283,9 @@ class Bomb:
 def test_pickle_is_refused_unread(file: Path, protocol: int) -> None:
     """The first two protocols have no mark to know them by, and are refused as no safetensors file."""
     file.write_bytes(pickle.dumps(Bomb(file.with_name("boom")), protocol))
-    expected = (ValueError, "no safetensors file") if protocol < 2 else (TypeError, "may execute code: load reads safetensors")
+    expected = (
+        (ValueError, "no safetensors file") if protocol < 2 else (TypeError, "may execute code: load reads safetensors")
+    )
     with pytest.raises(expected[0], match=expected[1]):
         load(file)
     assert not file.with_name("boom").exists()

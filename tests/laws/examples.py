@@ -1,4 +1,4 @@
-"""A class of a user's own, as CONTRIBUTING says to write one: a conditional normal to be the posterior of auto-encoders."""
+"""A class of a user's own, as CONTRIBUTING says to write one: a conditional normal, a posterior of auto-encoders."""
 
 import math
 from collections.abc import Sequence

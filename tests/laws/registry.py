@@ -20,8 +20,8 @@ from geoflow import (
     GaussianMixture,
     Inverse,
     Pair,
-    StandardNormal,
     Standardize,
+    StandardNormal,
     register,
 )
 from geoflow.flows import AffineCoupling, Permutation, realnvp
@@ -158,7 +158,9 @@ AUTOENCODERS: dict[str, Case] = {
         lambda: Pair(None, MLP(2, 4, (16,), "silu"), GaussianPosterior(2, 4), dim=4, latent_dim=2)
     ),
     "Pair, context": Case(
-        lambda: Pair(WithContext(4, 2, 3), WithContext(2, 4, 3), GaussianPosterior(2, 4), dim=4, latent_dim=2, context_dim=3)
+        lambda: Pair(
+            WithContext(4, 2, 3), WithContext(2, 4, 3), GaussianPosterior(2, 4), dim=4, latent_dim=2, context_dim=3
+        )
     ),
     "Chain, posterior at its end": Case(
         lambda: Chain(scaled(5), pair(5, 4), Pair(None, MLP(2, 4), GaussianPosterior(2, 4), dim=4, latent_dim=2))

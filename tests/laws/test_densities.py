@@ -54,7 +54,9 @@ def test_score_is_the_gradient_of_log_prob(case: Case, generator: Generator) -> 
     score = model.score(x, context)
     close(model.space.to_tangent(x, score), score, 1e-12)
     for b in model.space.tangent_basis(x).unbind(-1):
-        slope = central(lambda h, b=b: model.log_prob(model.space.retract(x, h * b), context), 3e-4 if case.smooth else 1e-6)
+        slope = central(
+            lambda h, b=b: model.log_prob(model.space.retract(x, h * b), context), 3e-4 if case.smooth else 1e-6
+        )
         close(model.space.inner(x, score, b), slope[0], 1e-9 if case.smooth else 1e-7, 1e-9 if case.smooth else 1e-7)
 
 
@@ -104,7 +106,7 @@ def test_mass_is_one(case: Case, generator: Generator) -> None:
 @cases(DENSITIES)
 @torch.no_grad()
 def test_draws_follow_log_prob(case: Case, generator: Generator) -> None:
-    """Means over draws of log p, its square, the coordinates and their squares are those of the density, within errors."""
+    """Means over draws of log p, its square, the coordinates and their squares are the density's, within errors."""
     model = build(case)
     context = one_context(model, generator)
     x = model.sample(20_000, context, generator)
@@ -331,7 +333,9 @@ def test_inputs_are_left_alone(case: Case, dtype: torch.dtype, generator: Genera
 
 
 @cases(DENSITIES)
-def test_context_is_asked_for_and_refused(case: Case, dtype: torch.dtype, generator: Generator, unchecked: None) -> None:
+def test_context_is_asked_for_and_refused(
+    case: Case, dtype: torch.dtype, generator: Generator, unchecked: None
+) -> None:
     model = build(case, dtype)
     x, context = draw(model, 4, generator, dtype)
     if context is None:
@@ -345,7 +349,9 @@ def test_context_is_asked_for_and_refused(case: Case, dtype: torch.dtype, genera
     with pytest.raises(ValueError, match=r"context has batch \(3,\), x has \(4,\): give one context per row"):
         model.log_prob(x, context[:3])
     if model.classes:
-        with pytest.raises(ValueError, match=rf"labels .* below {model.classes}; got values in \[\d, {model.classes}\]"):
+        with pytest.raises(
+            ValueError, match=rf"labels .* below {model.classes}; got values in \[\d, {model.classes}\]"
+        ):
             model.log_prob(x, torch.full((4,), model.classes))
         with pytest.raises(TypeError, match=r"integer labels .* got torch.float"):
             model.log_prob(x, context.to(dtype))

@@ -320,7 +320,12 @@ def test_uniform_points(case: Case, dtype: torch.dtype, generator: Generator) ->
     centre, radius = points(space, dtype, generator), 0.5 * space.injectivity_radius
     inside = (space.dist(centre, x.flatten(0, 1)) < radius).double()
     c = torch.randn(4000, space.dim, dtype=dtype, generator=generator)
-    c = radius * c / c.norm(dim=-1, keepdim=True) * torch.rand(4000, 1, dtype=dtype, generator=generator) ** (1 / space.dim)
+    c = (
+        radius
+        * c
+        / c.norm(dim=-1, keepdim=True)
+        * torch.rand(4000, 1, dtype=dtype, generator=generator) ** (1 / space.dim)
+    )
     basis = space.tangent_basis(centre)
 
     def stretch(c: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from geoflow import (
     ChainBijection,
     DiagonalNormal,
     Flow,
-    StandardNormal,
     Standardize,
+    StandardNormal,
     load,
     save,
 )
