@@ -67,14 +67,13 @@ def load(path: str | os.PathLike[str], modules: dict[str, nn.Module] | None = No
         filled = ", ".join(f'"{p}": ...' for p, _ in missing)
         names = ", ".join(sorted({name for _, name in missing}))
         raise TypeError(f"{path} holds modules that are not geoflow's ({names}): load(path, modules={{{filled}}}).")
+    dtype = _DTYPES.get(head["dtype"])
     try:
-        model = _build(head["model"], "", given, tensors)
+        model = _build(head["model"], "", given, tensors, dtype)
         if not isinstance(model, nn.Module):
             raise TypeError(f"{head['model']!r} is no model")
     except (TypeError, ValueError, LookupError, AttributeError) as error:
         raise ValueError(f"{path} describes a model that this geoflow cannot build: {error}") from error
-    if head["dtype"] is not None:
-        model = model.to(_DTYPES[head["dtype"]])
     try:
         model.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(_ARGUMENT)})
     except RuntimeError as error:
@@ -172,11 +171,18 @@ def _unknown(tree: Any, place: str) -> list[tuple[str, str]]:
     return [u for name, t in tree.get("given", {}).items() if "class" in tree for u in _unknown(t, f"{place}.{name}")]
 
 
-def _build(tree: Any, place: str, modules: dict[str, nn.Module], tensors: dict[str, Tensor]) -> Any:
-    if place.lstrip(".") in modules:
-        return modules[place.lstrip(".")]
+def _build(
+    tree: Any, place: str, modules: dict[str, nn.Module], tensors: dict[str, Tensor], dtype: torch.dtype | None
+) -> Any:
+    """The value that a tree describes; each module in the dtype of the file before it meets a tensor of the file."""
+
+    def inside(name: str | int, t: Any) -> Any:
+        return _build(t, f"{place}.{name}".lstrip("."), modules, tensors, dtype)
+
+    if place in modules:
+        return modules[place].to(dtype)
     if isinstance(tree, list):
-        return [_build(t, f"{place}.{i}", modules, tensors) for i, t in enumerate(tree)]
+        return [inside(i, t) for i, t in enumerate(tree)]
     if not isinstance(tree, dict):
         return tree
     if "tensor" in tree:
@@ -186,5 +192,7 @@ def _build(tree: Any, place: str, modules: dict[str, nn.Module], tensors: dict[s
         if not (isinstance(space, type) and issubclass(space, manifolds.Manifold)):
             raise ValueError(f"it names a space {tree['space']!r} that this version does not have: update geoflow.")
         return space(**tree["given"])
-    given = {name: _build(t, f"{place}.{name}", modules, tensors) for name, t in tree["given"].items()}
-    return registry.rebuild(registry.CLASSES[tree["class"]], given)
+    built = registry.rebuild(
+        registry.CLASSES[tree["class"]], {name: inside(name, t) for name, t in tree["given"].items()}
+    )
+    return built.to(dtype) if isinstance(built, nn.Module) else built
