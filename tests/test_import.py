@@ -1,5 +1,6 @@
 """`import geoflow` stays light: torch, numpy and jaxtyping, nothing else of what it can use."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ for package in (geoflow, manifolds):
 """
 
 
+@functools.cache
 def loaded(statements: str) -> set[str]:
     """Names of the modules that a fresh interpreter holds after these statements."""
     code = statements + "\nimport sys; print(*sys.modules)"

@@ -24,6 +24,7 @@ from geoflow import (
     StandardNormal,
     register,
 )
+from geoflow.distances import FermatSpace
 from geoflow.flows import AffineCoupling, Permutation, realnvp
 from geoflow.nets import MLP
 from manifolds import Euclidean, Sphere
@@ -60,7 +61,11 @@ MANIFOLDS: dict[str, Case] = {
     "Sphere(7)": Case(lambda: Sphere(7)),
 }
 
-FERMAT: dict[str, Case] = {}
+FERMAT: dict[str, Case] = {
+    "FermatSpace(mixture)": Case(
+        lambda: FermatSpace(GaussianMixture(2, 2), points=torch.randn(60, 2), power=0.5, neighbors=8)
+    ),
+}
 """Spaces that a density makes."""
 
 
