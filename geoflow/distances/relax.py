@@ -184,7 +184,7 @@ def relax(
         quiet = torch.where(accept, torch.where(change.abs() < still * tau, quiet + 1, 0), quiet)
         memory.add(accept, trial.x[:, 1:-1] - x, trial_delta - delta)
         shrink = ~accept | (trial_rho > 1.5 * rho)
-        tau = torch.where(shrink, (0.6 * tau).clamp_min(1e-3), torch.where(trial_rho < 0.95 * rho, 1.1 * tau, tau).clamp_max(1))
+        tau = torch.where(shrink, (0.6 * tau).clamp_min(1e-3), torch.where(trial_rho < (1 - 0.02 * tau) * rho, 2.0 * tau, tau).clamp_max(1))
         state = trial.where(accept, state)
         delta = torch.where(accept[:, None, None], trial_delta, delta)
     return out
