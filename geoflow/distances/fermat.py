@@ -198,6 +198,8 @@ class FermatSpace(nn.Module):
         graph_log, walks = self._walk(x, y) if "graph" in kinds else (None, [])
         weight = self._weight()
         for block in (x != y).any(-1).nonzero()[:, 0].split(PATHS):
+            if not len(block):
+                break
             starts = {}
             for kind in kinds:
                 if kind == "graph":

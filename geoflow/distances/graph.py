@@ -156,7 +156,7 @@ def shortest(
         paths = [p.flip(0) for p in paths]
     else:
         lengths, paths = _walks(dijkstra, matrix, nodes, sources, targets)
-    return torch.as_tensor(np.log(lengths), dtype=x.dtype, device=x.device) + exponent * graph.shift, paths
+    return torch.as_tensor(lengths).log().to(x) + exponent * graph.shift, paths
 
 
 def _walks(dijkstra: Any, matrix: Any, nodes: Tensor, sources: Any, targets: Any) -> tuple[np.ndarray, list[Tensor]]:

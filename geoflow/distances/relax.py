@@ -142,13 +142,13 @@ def relax(
 ) -> Relaxed:
     """Relax paths ``(B, M+1, ambient)`` with fixed ends towards geodesics.
 
-    A path is done when its step is below `tol` (1e-6, and never below 10 rounding errors) of its length in the
-    underlying space, or when its weighted length has changed by less than 1e-8 (4 rounding errors) of itself, for a full
+    A path is done when its step is below `tol` (1e-6, and never below 100 rounding errors) of its length in the
+    underlying space, or when its weighted length has changed by less than 1e-8 (16 rounding errors) of itself, for a full
     step, three times in a row. A step that lengthens the path is taken back and retried shorter, path by path; finished
     paths leave the batch. One iteration costs a value and score at M − 1 points and a value at M.
     """
     eps, space, count = torch.finfo(path.dtype).eps, weight.space, len(path)
-    tol, still = max(tol or 1e-6, 10 * eps), max(1e-8, 4 * eps)
+    tol, still = max(tol or 1e-6, 100 * eps), max(1e-8, 16 * eps)
     out = Relaxed(
         path.clone(),
         path.new_zeros(count),
@@ -180,7 +180,7 @@ def relax(
         trial_delta = _step(weight, trial)
         trial_rho = space._norm(trial.x[:, 1:-1], trial_delta).amax(1) / trial.segment.sum(1)
         change = trial.log_length - state.log_length
-        accept = (change <= torch.log1p((rho / 100).clamp_max(1e-3))) & trial_rho.isfinite()
+        accept = (change <= torch.log1p((rho / 100).clamp_max(1e-3)) + 16 * eps) & trial_rho.isfinite()
         quiet = torch.where(accept, torch.where(change.abs() < still * tau, quiet + 1, 0), quiet)
         memory.add(accept, trial.x[:, 1:-1] - x, trial_delta - delta)
         shrink = ~accept | (trial_rho > 1.5 * rho)

@@ -1,0 +1,270 @@
+"""Laws of the spaces that densities make."""
+
+import copy
+import math
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from geoflow import DiagonalNormal, Flow, GaussianMixture, StandardNormal, load, save
+from geoflow.distances import FermatSpace
+from geoflow.flows import realnvp
+from manifolds import Space
+from tests.laws.registry import FERMAT
+from tests.oracles.fermat_rows import Formula, mixture_a
+
+
+@pytest.fixture(params=FERMAT)
+def fermat(request: pytest.FixtureRequest, dtype: torch.dtype) -> FermatSpace:
+    torch.manual_seed(0)
+    return FERMAT[request.param].make().to(dtype)
+
+
+def ends(space: FermatSpace, n: int = 6) -> tuple[Tensor, Tensor]:
+    points = space.points
+    assert points is not None
+    return points[:n], points[n : 2 * n]
+
+
+def relative(space: FermatSpace) -> float:
+    return 1e-6 if space.points is not None and space.points.dtype == torch.float64 else 2e-4
+
+
+def test_it_is_a_space(fermat: FermatSpace) -> None:
+    assert isinstance(fermat, Space)
+
+
+def test_symmetry_identity_and_triangle(fermat: FermatSpace) -> None:
+    x, y = ends(fermat)
+    z = fermat.points[12:18]
+    tol = relative(fermat)
+    torch.testing.assert_close(fermat.dist(x, y), fermat.dist(y, x), rtol=tol, atol=0)
+    assert fermat.dist(x, x).tolist() == [0.0] * len(x)
+    assert bool((fermat.dist(x, z) <= (fermat.dist(x, y) + fermat.dist(y, z)) * (1 + tol)).all())
+
+
+def test_between_the_least_weight_and_the_proposals(fermat: FermatSpace) -> None:
+    x, y = ends(fermat)
+    relaxed = fermat.dist(x, y)
+    slack = 1 + relative(fermat)
+    assert bool((relaxed <= fermat.dist(x, y, "line") * slack).all())
+    assert bool((relaxed <= fermat.dist(x, y, "graph") * slack).all())
+    path = fermat.solve(x, y).path
+    least = torch.exp(-fermat.power * fermat.density.log_prob(path).amax(1))
+    assert bool((relaxed * slack >= least * fermat.space.dist(x, y)).all())
+
+
+def test_geodesics_end_where_they_should_at_constant_speed(fermat: FermatSpace) -> None:
+    x, y = ends(fermat)
+    t = torch.linspace(0, 1, 5, dtype=x.dtype)
+    path = fermat.geodesic(x, y, t[:, None])
+    torch.testing.assert_close(path[0], x)
+    torch.testing.assert_close(path[-1], y)
+    quarter = fermat.dist(path[:-1], path[1:])
+    torch.testing.assert_close(quarter, fermat.dist(x, y).expand_as(quarter) / 4, rtol=5e-3, atol=0)
+
+
+def test_batches_broadcast_and_dtype_follows(fermat: FermatSpace) -> None:
+    x, y = ends(fermat, 3)
+    table = fermat.dist(x[:, None], y[None])
+    assert table.shape == (3, 3)
+    assert table.dtype == x.dtype
+    torch.testing.assert_close(table.diagonal(), fermat.dist(x, y), rtol=relative(fermat), atol=0)
+    assert fermat.dist(x[0], y[0]).shape == ()
+    assert fermat.dist(x[:0], y[:0]).shape == (0,)
+    assert fermat.solve(x[:, None], y[None]).path.shape == (3, 3, 65, fermat.space.ambient_dim)
+
+
+def test_gradient_at_the_ends_and_none_in_the_density(fermat: FermatSpace) -> None:
+    if fermat.points.dtype != torch.float64:
+        pytest.skip("differences need float64")
+    x, y = (e.clone().requires_grad_() for e in ends(fermat, 3))
+    gx, gy = torch.autograd.grad(fermat.dist(x, y).sum(), (x, y))
+    assert all(p.grad is None for p in fermat.parameters())
+    h = 1e-4
+    for j in range(x.shape[1]):
+        e = h * torch.eye(x.shape[1], dtype=x.dtype)[j]
+        for ours, up, down in (
+            (gy[:, j], (x, y + e), (x, y - e)),
+            (gx[:, j], (x + e, y), (x - e, y)),
+        ):
+            theirs = (fermat.dist(*up) - fermat.dist(*down)).detach() / (2 * h)
+            assert float((ours - theirs).abs().max()) <= 1e-4 * float(gy.norm(dim=1).max())
+    weight = torch.exp(-fermat.power * fermat.density.log_prob(y))
+    torch.testing.assert_close(gy.norm(dim=1), weight, rtol=1e-3, atol=0)  # the eikonal equation
+    same = x.detach().requires_grad_()
+    (zero,) = torch.autograd.grad(fermat.dist(same, x.detach()).sum(), same)
+    assert zero.tolist() == torch.zeros_like(zero).tolist()
+
+
+def test_inputs_and_density_are_left_as_they_were(fermat: FermatSpace) -> None:
+    x, y = (e.clone().requires_grad_() for e in ends(fermat, 2))
+    before = x.detach().clone()
+    flags = [p.requires_grad for p in fermat.parameters()]
+    fermat.dist(x, y)
+    assert x.requires_grad and bool((x == before).all())
+    assert flags == [p.requires_grad for p in fermat.parameters()]
+
+
+def test_pairwise_neighbours_and_graph_tell_one_story(fermat: FermatSpace) -> None:
+    rows = fermat.points[:8]
+    table = fermat.pairwise(rows)
+    torch.testing.assert_close(table, fermat.dist(rows[:, None], rows[None], "graph"), rtol=1e-4, atol=0)
+    torch.testing.assert_close(fermat.pairwise(rows, method="relax"), fermat.dist(rows[:, None], rows[None]).detach())
+    n = len(fermat.points)
+    distance, index = fermat.knn(rows, 4, "relax", candidates=n)
+    full = fermat.dist(rows[:, None], fermat.points[None]).detach()
+    torch.testing.assert_close(distance, full.topk(4, largest=False).values, rtol=relative(fermat), atol=1e-6)
+    assert index[:, 0].tolist() == list(range(8))
+
+
+def test_saved_and_copied_spaces_are_equal(fermat: FermatSpace, tmp_path: Path) -> None:
+    x, y = ends(fermat, 3)
+    save(fermat, tmp_path / "space.safetensors")
+    for other in (load(tmp_path / "space.safetensors"), copy.deepcopy(fermat)):
+        assert torch.equal(other.dist(x, y), fermat.dist(x, y))
+        assert torch.equal(other.dist(x, y, "graph"), fermat.dist(x, y, "graph"))
+
+
+def test_data_scaled_by_a_is_farther_by_a_to_the_1_plus_power_dim() -> None:
+    a = 3.0
+    x, y = torch.tensor([[1.0, 0.2, -0.5], [0.3, -1.0, 2.0]], dtype=torch.float64)
+    plain = FermatSpace(StandardNormal(3).double(), power=0.4).dist(x, y)
+    wide = DiagonalNormal.of(torch.zeros(3, dtype=x.dtype), torch.full((3,), a, dtype=x.dtype))
+    torch.testing.assert_close(FermatSpace(wide, power=0.4).dist(a * x, a * y), a ** (1 + 0.4 * 3) * plain, rtol=1e-8, atol=0)
+
+
+def test_temperature_is_power() -> None:
+    """p^(1/T) with power β is p with β / T, up to the normalisation to the power β."""
+    x, y = torch.tensor([[1.0, 0.2], [-0.3, -1.0]], dtype=torch.float64)
+    base, hot = StandardNormal(2).double(), StandardNormal(2).double().tempered(2.0)
+    factor = torch.exp(0.6 * (base.log_prob(x) / 2 - hot.log_prob(x)))
+    torch.testing.assert_close(
+        FermatSpace(hot, power=0.6).dist(x, y), factor.detach() * FermatSpace(base, power=0.3).dist(x, y)
+    )
+
+
+def test_reference_multiplies_and_saves_the_range_of_the_dtype() -> None:
+    x, y = torch.tensor([[1.0, 0.2], [-0.3, -1.0]])
+    raw = FermatSpace(StandardNormal(2), power=0.5).dist(x, y)
+    torch.testing.assert_close(FermatSpace(StandardNormal(2), power=0.5, reference=-2.0).dist(x, y), math.exp(-1.0) * raw)
+    points = StandardNormal(2).sample(100, generator=torch.Generator().manual_seed(0))
+    mean = float(StandardNormal(2).log_prob(points).mean())
+    found = FermatSpace(StandardNormal(2), points=points, power=0.5, reference="mean").dist(x, y)
+    torch.testing.assert_close(found, math.exp(0.5 * mean) * raw)
+    far = FermatSpace(StandardNormal(2), power=20.0)
+    with pytest.raises(ValueError, match="reference="):
+        far.dist(4 * x, 4 * y)
+
+
+def test_power_zero_is_the_space_itself() -> None:
+    x, y = torch.randn(2, 4, 3)
+    torch.testing.assert_close(FermatSpace(StandardNormal(3), power=0).dist(x, y), (x - y).norm(dim=-1))
+
+
+def test_float32_agrees_with_float64() -> None:
+    x, y = torch.randn(2, 16, 10, dtype=torch.float64)
+    double = FermatSpace(StandardNormal(10).double()).dist(x, y)
+    single = FermatSpace(StandardNormal(10)).dist(x.float(), y.float())
+    torch.testing.assert_close(single.double(), double, rtol=1e-5, atol=0)
+
+
+def test_a_score_alone_gives_relative_lengths_of_the_same_paths() -> None:
+    x, y = torch.tensor([[-2.0, 1.0], [2.0, -0.6]], dtype=torch.float64)
+    exact = FermatSpace(mixture_a(), power=0.5).solve(x, y)
+    alone = FermatSpace(score=lambda x: mixture_a().score(x), space=mixture_a().space, power=0.5).solve(x, y)
+    torch.testing.assert_close(alone.path, exact.path, rtol=0, atol=1e-3)
+    at_x = torch.exp(-0.5 * mixture_a().log_prob(x)).detach()
+    torch.testing.assert_close(alone.length * at_x, exact.length, rtol=1e-4, atol=0)
+
+
+def test_duplicates_are_merged_and_reachable() -> None:
+    points = torch.cat([torch.randn(40, 2), torch.zeros(3, 2)]).double()
+    fermat = FermatSpace(StandardNormal(2).double(), points=points, neighbors=5)
+    assert float(fermat.dist(points[40], points[42], "graph")) == 0.0
+    assert bool(fermat.pairwise().isfinite().all())
+
+
+def test_pieces_are_joined_with_a_warning_or_refused() -> None:
+    g = torch.Generator().manual_seed(0)
+    points = torch.cat([torch.randn(30, 2, generator=g), torch.randn(20, 2, generator=g) + 40, torch.randn(9, 2, generator=g) - 40])
+    flat = Formula(lambda x: 0 * x.sum(-1))
+    with pytest.warns(UserWarning, match="3 components.*30, 20, 9"):
+        table = FermatSpace(flat, points=points, neighbors=5).pairwise()
+    assert bool(table.isfinite().all())
+    with pytest.raises(ValueError, match="3 components"):
+        FermatSpace(flat, points=points, neighbors=5, strict=True).pairwise()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_bad_input_is_refused_in_words() -> None:
+    points, density = torch.randn(30, 2), StandardNormal(2)
+    x = torch.zeros(2)
+    for error, words, call in (
+        (ValueError, "neighbors = 30", lambda: FermatSpace(density, points=points, neighbors=30)),
+        (ValueError, "at least 1", lambda: FermatSpace(density, points=points, neighbors=0)),
+        (ValueError, "at least 1", lambda: FermatSpace(density, points=points, neighbors=-1)),
+        (ValueError, "whole number", lambda: FermatSpace(density, points=points, neighbors=2.5)),
+        (ValueError, "not negative", lambda: FermatSpace(density, power=-1.0)),
+        (ValueError, "finite", lambda: FermatSpace(density, power=float("inf"))),
+        (ValueError, "NaN", lambda: FermatSpace(density, points=points.where(points > 0, torch.nan))),
+        (ValueError, "NaN", lambda: FermatSpace(density).dist(x / 0, x)),
+        (ValueError, "2 ambient coordinates", lambda: FermatSpace(density).dist(torch.zeros(3), torch.zeros(3))),
+        (ValueError, "sample", lambda: FermatSpace(density, points=points[:0])),
+        (ValueError, "points=", lambda: FermatSpace(density).dist(x, x + 1, "graph")),
+        (ValueError, "method must be", lambda: FermatSpace(density).dist(x, x + 1, "shortest")),
+        (TypeError, "floating", lambda: FermatSpace(density).dist(x.long(), x.long())),
+        (TypeError, "log_prob", lambda: FermatSpace(object(), space=density.space)),
+        (ValueError, "score", lambda: FermatSpace()),
+        (ValueError, "conditional", lambda: FermatSpace(realnvp(2, context=1))),
+        (ValueError, "knn_engine", lambda: FermatSpace(density, points=points, knn_engine="fast")),
+        (ValueError, "k = 31", lambda: FermatSpace(density, points=points).knn(points, 31)),
+        (ValueError, "at y is not finite", lambda: FermatSpace(Formula(lambda x: x[..., 0].log()), space=density.space).dist(x + 1, x)),
+    ):
+        with pytest.raises(error, match=words):
+            call()
+    with pytest.warns(UserWarning, match="float16"):
+        FermatSpace(density).dist(x.half(), x.half() + 1)
+
+
+def test_unconverged_paths_are_told() -> None:
+    with pytest.warns(UserWarning, match="1 of 1 paths did not converge"):
+        found = FermatSpace(mixture_a()).solve(torch.tensor([-2.0, 1.0]).double(), torch.tensor([2.0, -0.6]).double(), max_iter=2)
+    assert not bool(found.converged)
+
+
+def test_keops_falls_back_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    from geoflow.distances import neighbors
+
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    neighbors._keops_works.cache_clear()
+    points = torch.randn(50, 3)
+    with pytest.warns(UserWarning, match="KeOps does not work here"):
+        distance, _ = neighbors.nearest(points, None, 4, "keops")
+    assert torch.equal(distance, neighbors.nearest(points, None, 4, "torch")[0])
+    neighbors._keops_works.cache_clear()
+
+
+def test_a_flow_makes_a_space_and_is_kept_in_its_dtype() -> None:
+    torch.manual_seed(0)
+    flow = realnvp(3, activation="silu", depth=2, hidden=(8,))
+    assert isinstance(flow, Flow)
+    points = flow.sample(60)
+    fermat = FermatSpace(flow, points=points, neighbors=10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        d32 = fermat.dist(points[:4], points[4:8])
+    d64 = fermat.double().dist(points[:4].double(), points[4:8].double())
+    torch.testing.assert_close(d32.double(), d64, rtol=1e-4, atol=0)
+
+
+def test_mixture_with_points_agrees_with_and_without_them() -> None:
+    mixture = mixture_a()
+    assert isinstance(mixture, GaussianMixture)
+    points = mixture.sample(400, generator=torch.Generator().manual_seed(0))
+    with_points = FermatSpace(mixture, points=points, power=0.5).dist(points[:8], points[8:16])
+    without = FermatSpace(mixture, power=0.5).dist(points[:8], points[8:16])
+    torch.testing.assert_close(with_points, without, rtol=1e-5, atol=0)
