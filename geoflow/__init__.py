@@ -1,6 +1,7 @@
 """A space carries densities; a density makes a space."""
 
 from geoflow.density import Density, Player, Sampler
+from geoflow.diagnostics import HonestyTable, check
 from geoflow.distributions import ClassConditional, DiagonalNormal, GaussianMixture, StandardNormal
 from geoflow.flows import Flow
 from geoflow.maps import Autoencoder, Bijection, Chain, ChainBijection, Inverse, Pair, Standardize
@@ -19,12 +20,14 @@ __all__ = [
     "Flow",
     "GaussianMixture",
     "History",
+    "HonestyTable",
     "Inverse",
     "Pair",
     "Player",
     "Sampler",
     "StandardNormal",
     "Standardize",
+    "check",
     "describe",
     "fit",
     "load",
