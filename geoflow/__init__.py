@@ -2,6 +2,7 @@
 
 from geoflow.density import Density, Player, Sampler
 from geoflow.diagnostics import HonestyTable, check
+from geoflow.distances import FermatSpace
 from geoflow.distributions import ClassConditional, DiagonalNormal, GaussianMixture, StandardNormal
 from geoflow.flows import Flow
 from geoflow.maps import Autoencoder, Bijection, Chain, ChainBijection, Inverse, Pair, Standardize
@@ -17,6 +18,7 @@ __all__ = [
     "ClassConditional",
     "Density",
     "DiagonalNormal",
+    "FermatSpace",
     "Flow",
     "GaussianMixture",
     "History",
