@@ -1,0 +1,93 @@
+"""Settings of the documentation site: the tutorials as a gallery, a reference from the docstrings, the papers.
+
+Everything that is generated, pages included, lies in tutorials/_build; ``python -m nox -s docs`` makes it.
+"""
+
+import importlib
+import pkgutil
+import re
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+import geoflow
+
+HERE = Path(__file__).parent
+SOURCE = HERE / "_build" / "source"
+
+project = "geoflow"
+author = "The geoflow developers"
+version = release = version_of("geoflow")
+
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_gallery.gen_gallery"]
+exclude_patterns = ["gallery/*.py", "gallery/*.ipynb", "gallery/*.zip", "gallery/*.json"]
+default_role = "code"
+html_theme = "alabaster"
+html_theme_options = {"description": "A space carries densities; a density makes a space.", "page_width": "1100px"}
+
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_typehints = "none"
+napoleon_use_ivar = True
+
+sphinx_gallery_conf = {
+    "examples_dirs": str(HERE),
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"/plot_",
+    "ignore_pattern": r"conf\.py",
+    "download_all_examples": False,
+    "abort_on_example_error": True,
+}
+
+HIDDEN = {"cli", "demo"}
+"""Packages whose face is the command line."""
+
+
+def heading(text: str, line: str) -> str:
+    return f"{text}\n{line * len(text)}\n\n"
+
+
+def reference() -> str:
+    """The public names of each package, once each."""
+    names = sorted(m.name for m in pkgutil.iter_modules(geoflow.__path__) if m.ispkg and m.name not in HIDDEN)
+    page, told = heading("Reference", "="), set[str]()
+    for package in ("manifolds", *(f"geoflow.{name}" for name in names), "geoflow"):
+        public = set(getattr(importlib.import_module(package), "__all__", ()))
+        if public - told:
+            page += heading(package, "-") + f".. automodule:: {package}\n   :imported-members:\n"
+            page += f"   :exclude-members: {', '.join(sorted(public & told))}\n\n"
+        told |= public
+    return page
+
+
+def papers() -> str:
+    """references.bib as a list, by key."""
+    page = heading("References", "=")
+    entry = re.compile(r"^@\w+\{(\w+),\n(.*?)^\}", re.MULTILINE | re.DOTALL)
+    for key, body in entry.findall((HERE / "references.bib").read_text()):
+        fields = dict(re.findall(r"^\s*(\w+)\s*=\s*\{(.*)\},$", body, re.MULTILINE))
+        plain = {k: re.sub(r'\{\\"(\w)\}', "\\1\u0308", v).replace("{", "").replace("}", "") for k, v in fields.items()}
+        where = plain.get("journal", plain.get("booktitle", ""))
+        authors = plain["author"].replace(" and ", "; ")
+        page += f"{key}\n    {authors}. *{plain['title']}*. {where}, {plain['year']}.\n\n"
+    return page
+
+
+def index() -> str:
+    contents = "\n   ".join(["gallery/index", "reference", "references"])
+    text = (geoflow.__doc__ or "").strip()
+    return heading("geoflow", "=") + f"{text}\n\n.. toctree::\n   :maxdepth: 2\n\n   {contents}\n"
+
+
+SOURCE.mkdir(parents=True, exist_ok=True)
+for page, text in {"index": index(), "reference": reference(), "references": papers()}.items():
+    (SOURCE / f"{page}.rst").write_text(text, encoding="utf-8")
+
+
+def setup(app: Sphinx) -> None:
+    """Bars in docstrings are absolute values, not substitutions."""
+
+    def escape(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+        lines[:] = [line.replace("|", r"\|") for line in lines]
+
+    app.connect("autodoc-process-docstring", escape)
