@@ -374,6 +374,12 @@ def test_bad_input_is_refused_in_words(unchecked: None, tmp_path: Path) -> None:
         quick(ClassConditional(2, 2), x, torch.zeros(3, dtype=torch.long))
     with pytest.raises(TypeError, match="interop"):
         quick(nn.Linear(2, 2), x)
+    from geoflow.datasets import two_moons
+
+    with pytest.raises(TypeError, match=r"pass its rows, x\.x"):
+        quick(small(), two_moons(50))
+    with pytest.raises(TypeError, match="items be"):
+        quick(small(), TensorDataset(x), x)
     with pytest.raises(TypeError, match="Fabric"):
         quick(small(), x, fabric=object())
     frame = {"a": x[:, 0].tolist(), "b": [1.0] * len(x)}

@@ -226,7 +226,8 @@ def own_verdict(m: Material) -> Line | None:
     verdict = getattr(m.model, "verdict", None)
     if verdict is None:
         return None
-    figures = m.model.evaluate(m.x, m.context)
+    with torch.enable_grad():  # some figures are derivatives
+        figures = m.model.evaluate(m.x, m.context)
     said = verdict(figures)
     details = {k: float(v) for k, v in figures.items()}
     sentence = f"{said}" if said else "The model finds its own figures in order."

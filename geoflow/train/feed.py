@@ -25,40 +25,50 @@ class Rows:
     A data set is read batch by batch.
 
     Args:
-        model: what will be trained: tells dimension, space and kind of context.
+        model: what they are for: tells dimension, space and kind of context.
         x: tensor, array, DataFrame, nested list, or a data set whose items are x or (x, context).
         context: one per row, unless the data set gives it.
-        name: of x in messages.
+        name, who: of x and of the caller, in messages.
     """
 
     def __init__(
-        self, model: Sampler, x: Any, context: Any, dtype: torch.dtype, device: torch.device, name: str = "x"
+        self,
+        model: Sampler,
+        x: Any,
+        context: Any,
+        dtype: torch.dtype,
+        device: torch.device,
+        name: str = "x",
+        who: str = "fit",
     ) -> None:
-        self.model, self.dtype, self.device, self.name = model, dtype, device, name
-        self.columns: Sequence[str] | None = [str(c) for c in x.columns] if hasattr(x, "columns") else None
+        self.model, self.dtype, self.device, self.name, self.who = model, dtype, device, name, who
+        self.columns: Sequence[str] | None = [str(c) for c in x.columns] if hasattr(x, "dtypes") else None
         self.data: Dataset[Any] | None = None
         self.x: Tensor | None = None
         self.context: Tensor | None = None
+        minimum = 2 if name == "x" else 1
         if isinstance(x, Dataset):
             if not hasattr(x, "__len__") or not hasattr(x, "__getitem__"):
-                raise TypeError(f"fit: {name} is an iterable-style data set: fit needs __len__ and __getitem__.")
+                raise TypeError(f"{who}: {name} is an iterable-style data set: it needs __len__ and __getitem__.")
             if context is not None:
-                raise TypeError("fit: with a data set the context comes from it: let its items be (x, context).")
+                raise TypeError(f"{who}: with a data set the context comes from it: let its items be (x, context).")
             self.data = x
-            if len(x) < 2:
-                raise ValueError(f"fit: {name} has {len(x)} row(s) while a minimum of 2 is required.")
-            self.take(torch.arange(min(2, len(x))))
+            if len(x) < minimum:
+                raise ValueError(f"{who}: {name} has {len(x)} row(s) while a minimum of {minimum} is required.")
+            self.take(torch.arange(1))
+        elif isinstance(getattr(x, "x", None), Tensor):
+            raise TypeError(f"{who}: {name} is a {type(x).__name__}: pass its rows, {name}.x.")
         else:
-            self.x, self.context = self._checked(x, context, minimum=2 if name == "x" else 1)
+            self.x, self.context = self._checked(x, context, minimum)
 
     def __len__(self) -> int:
         return len(self.x) if self.x is not None else len(self.data)  # type: ignore[arg-type]
 
     def _checked(self, x: Any, context: Any, minimum: int) -> Batch:
-        who, model = "fit", self.model
+        who, model = self.who, self.model
         x = validate.table(x, who, self.name, minimum, self.dtype, self.device)
         if x.shape[1] != model.dim:
-            raise ValueError(f"fit: {type(model).__name__} has {model.dim} columns, {self.name} has {x.shape[1]}.")
+            raise ValueError(f"{who}: {type(model).__name__} has {model.dim} columns, {self.name} has {x.shape[1]}.")
         if not isinstance(model.space, Euclidean):
             model.space._points(x, self.name, who)
         if context is not None and model.context_dim:
@@ -69,9 +79,9 @@ class Rows:
             context = context.to(self.device)
         context = validate.context(context, x.shape[:1], model.context_dim, model.classes, who)
         if context is not None and len(context) != len(x):
-            raise ValueError(f"fit: {len(x)} rows of {self.name}, but {len(context)} of context: give one per row.")
+            raise ValueError(f"{who}: {len(x)} rows of {self.name}, but {len(context)} of context: give one per row.")
         if context is not None and model.classes and context.ndim != 1:
-            raise ValueError(f"fit: labels must have shape ({len(x)},), got {tuple(context.shape)}.")
+            raise ValueError(f"{who}: labels must have shape ({len(x)},), got {tuple(context.shape)}.")
         return x, context
 
     def take(self, index: Tensor) -> Batch:
@@ -99,7 +109,7 @@ class Rows:
             and isinstance(self.model.space, Euclidean)
             and not narrow
         ):
-            validate.training_rows(self.x, "fit", self.columns)
+            validate.training_rows(self.x, self.who, self.columns)
 
     def fingerprint(self) -> str:
         """A short digest of the table, or of a data set's length and ends, to tell data apart."""
