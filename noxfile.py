@@ -80,7 +80,8 @@ def scripts(session: nox.Session, pattern: str) -> None:
     if not found:
         session.warn(f"no script {pattern}" + f" with {session.posargs} in its name" * bool(session.posargs))
     for script in found:
-        session.run(PYTHON, str(script.relative_to(ROOT)), external=True, env={"MPLBACKEND": "agg"})
+        here = {"MPLBACKEND": "agg", "PYTHONPATH": str(ROOT)}  # scripts under tests share helpers there
+        session.run(PYTHON, str(script.relative_to(ROOT)), external=True, env=here)
 
 
 @nox.session

@@ -38,7 +38,7 @@ def test_copies_are_equal_to_the_bit(case: Case, dtype: torch.dtype, generator: 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_activations(activation: str, generator: Generator) -> None:
-    """Each by its name, between layers and not after the last; with `zero_last` the net starts as zero, and can learn."""
+    """Each by its name, between layers and not after the last; with `zero_last` it starts as zero, and can learn."""
     x = torch.randn(5, 3, generator=generator)
     plain, zero = MLP(3, 2, (8,), activation), MLP(3, 2, (8,), activation, zero_last=True)
     first, between, last = plain.layers
