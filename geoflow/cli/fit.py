@@ -1,0 +1,222 @@
+"""`geoflow fit`: from a table to a model file."""
+
+import argparse
+import difflib
+import json
+import re
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from geoflow import describe, save, validate
+from geoflow.baselines import mixture_by_bic
+from geoflow.cli import split
+from geoflow.cli.common import Console, console, device_of, in_lines, plain
+from geoflow.cli.parser import FIT_DEFAULTS
+from geoflow.density import Density, log_prob_in_blocks
+from geoflow.distributions import GaussianMixture
+from geoflow.flows import realnvp
+from geoflow.nets.mlp import ACTIVATIONS
+from geoflow.tables import Table, choose, counter_columns, read, writable
+from geoflow.train import History
+from geoflow.train import fit as train_model
+
+BIC_ROWS = 5000
+"""On how many training rows the number of Gaussians is chosen."""
+QUANTILES = 1001
+"""How many quantiles of log p over the training rows a model file keeps, for percentiles."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read, choose, train, say how well, write."""
+    out, settings = console(args), configuration(args)
+    path = writable(settings["out"] or f"{Path(settings['table']).stem}.safetensors", (".safetensors",))
+    settings["out"] = str(path)
+    place = device_of(settings["device"])
+    table = _table(settings, out)
+    x = torch.as_tensor(table.values, dtype=getattr(torch, settings["dtype"]))
+    held = torch.as_tensor(split.held_out(len(x), settings["test"], settings["seed"]))
+    train, test = x[~held], x[held]
+    validate.training_rows(train, settings["table"], table.columns)
+    torch.manual_seed(settings["seed"])
+    model = build(settings, train).to(train.dtype).to(place)
+    weight = None if table.weights is None else torch.as_tensor(table.weights, dtype=x.dtype)[~held]
+    started = time.perf_counter()
+    with warnings.catch_warnings():  # the same remarks on the rows, but by number of column, are not worth a line
+        warnings.filterwarnings("ignore", r"fit: (column|a column|fewer rows|\d+ of \d+ rows|the rows span)")
+        history = train_model(
+            model,
+            train.to(place),
+            epochs=settings["epochs"],
+            batch_size=settings["batch_size"],
+            lr=settings["lr"],
+            validation=settings["validation"],
+            seed=settings["seed"],
+            sample_weight=weight,
+            checkpoint=settings["checkpoint"],
+            progress=not args.quiet,
+        )
+    seconds = time.perf_counter() - started
+    report = _report(model, train.to(place), test.to(place), history, seconds)
+    notes = {
+        "columns": table.columns,
+        "named": table.raw.named,
+        "units": units(table.columns),
+        "scale": train.double().std(0, correction=0).tolist(),
+        "split": split.note(table, settings["test"], settings["seed"]),
+        "quantiles": report.pop("quantiles"),
+        "training": report,
+        "config": settings,
+    }
+    save(model.cpu(), path, **plain(notes))
+    _say(out, settings, table, held, model, report, test)
+    out.data({"model": str(path), "columns": table.columns, "training": report, "config": settings})
+    return 0
+
+
+def configuration(args: argparse.Namespace) -> dict[str, Any]:
+    """Defaults, then the file of --config, then the flags given."""
+    given = {k: v for k, v in vars(args).items() if k in FIT_DEFAULTS or k == "table"}
+    settings: dict[str, Any] = {**FIT_DEFAULTS, **(_from_file(args.config) if args.config else {}), **given}
+    if "table" not in settings:
+        raise ValueError("fit needs a TABLE, or a configuration that names one.")
+    if settings["activation"] not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {settings['activation']!r}: use {', '.join(ACTIVATIONS)}.")
+    return settings
+
+
+def _from_file(path: str) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file.")
+    if path.endswith(".safetensors"):
+        found = describe(path).get("config", {})
+    else:
+        try:
+            found = json.loads(Path(path).read_text())
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is no JSON: {error}") from None
+        found = found.get("config", found) if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no configuration: it should be a JSON object, as fit prints it.")
+    known = [*FIT_DEFAULTS, "table"]
+    for name in found:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f": did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}."
+            raise ValueError(f"{path}: unknown setting {name!r}{hint}")
+    return found
+
+
+def build(settings: dict[str, Any], train: Tensor) -> Density:
+    """The model that the settings ask for."""
+    dim, kind = train.shape[1], settings["model"]
+    if kind == "realnvp":
+        if dim < 2:
+            raise ValueError("realnvp needs two columns or more: use --model mixture for one.")
+        # On few rows a flow on one Gaussian loses to a plain mixture; on a mixture it starts where that ends.
+        components = settings["components"] or mixture_by_bic(train[:BIC_ROWS]).components
+        base = None if components == 1 else GaussianMixture(dim, components, seed=settings["seed"])
+        return realnvp(
+            dim, depth=settings["depth"], hidden=settings["hidden"], activation=settings["activation"], base=base
+        )
+    covariance, seed = settings["covariance"], settings["seed"]
+    components = 1 if kind == "gaussian" else settings["components"]
+    components = components or mixture_by_bic(train[:BIC_ROWS], covariance, seed=seed).components
+    return GaussianMixture(dim, components, covariance, seed=seed)
+
+
+def units(columns: list[str]) -> dict[str, str]:
+    """Units that column names carry in brackets, as in ``mass (kg)`` or ``T [K]``."""
+    found = {name: re.search(r"[(\[]([^()\[\]]+)[)\]]\s*$", name) for name in columns}
+    return {name: hit.group(1) for name, hit in found.items() if hit}
+
+
+def _table(settings: dict[str, Any], out: Console) -> Table:
+    raw = read(settings["table"], settings["key"])
+    table = choose(
+        raw,
+        settings["columns"],
+        settings["drop"] or [],
+        settings["missing"],
+        settings["drop_constant"],
+        settings["weights"],
+    )
+    if len(table.values) < 3:
+        raise ValueError(f"{raw.path} has {len(table.values)} rows to use; a density needs some hundreds.")
+    for name in counter_columns(table):
+        out.remark(
+            f"remark: column {name!r} looks like a row number (whole numbers in order), and is fitted as data: "
+            f"leave it out with --drop {name}."
+        )
+    return table
+
+
+def _report(model: Density, train: Tensor, test: Tensor, history: History, seconds: float) -> dict[str, Any]:
+    """How the training went and how well it did, in JSON values."""
+    of_train = log_prob_in_blocks(model, train)
+    last = history.rows[-1] if history.rows else {}
+    report: dict[str, Any] = {
+        "stopped": history.stopped,
+        "epochs": last.get("epoch"),
+        "steps": last.get("step"),
+        "seconds": round(seconds, 2),
+        "verdict": history.verdict,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "train_log_prob": float(of_train.mean()),
+        "quantiles": torch.quantile(of_train.cpu().double(), torch.linspace(0, 1, QUANTILES).double()).tolist(),
+    }
+    if len(test):
+        gaussian = GaussianMixture(model.dim, 1).to(train)
+        gaussian.prepare(train)
+        for name, p in (("test", model), ("gaussian", gaussian)):
+            figures = log_prob_in_blocks(p, test)
+            report[f"{name}_log_prob"] = float(figures.mean())
+            report[f"{name}_text"] = in_lines(figures)
+    return report
+
+
+def _say(
+    out: Console,
+    settings: dict[str, Any],
+    table: Table,
+    held: Tensor,
+    model: Density,
+    report: dict[str, Any],
+    test: Tensor,
+) -> None:
+    left = [
+        n for n in table.raw.names if n not in table.columns and n not in table.constant and n != settings["weights"]
+    ]
+    besides = [f"column {n!r} left out" for n in left] + [f"constant column {n!r} left out" for n in table.constant]
+    besides += [f"weights from {settings['weights']!r}"] if settings["weights"] else []
+    besides += [f"{table.dropped} rows with blank cells left out"] if table.dropped else []
+    more = f" ({'; '.join(besides)})" if besides else ""
+    out.result(f"table     {table.raw.path}: {len(table.values)} rows × {len(table.columns)} columns{more}")
+    n = int((~held).sum())
+    validation = round(settings["validation"] * n) if report["steps"] else 0
+    out.result(
+        f"rows      {n} to train{f', {validation} of them to stop by' if validation else ''}; "
+        f"{len(test)} held out for check (seed {settings['seed']})"
+    )
+    mixture = model if isinstance(model, GaussianMixture) else getattr(model, "base", None)
+    kind = settings["model"]
+    if isinstance(mixture, GaussianMixture) and mixture.components > 1:
+        kind += f" {'of' if mixture is model else 'on'} {mixture.components} Gaussians"
+    steps = f"{report['epochs']:.0f} epochs, {report['stopped']}" if report["steps"] else "in closed form or by EM"
+    out.result(f"model     {kind}, {report['parameters']} parameters; {steps}; {report['seconds']:.1f} s")
+    if report["verdict"]:
+        out.result(f"verdict   {report['verdict']}")
+    if "test_text" in report:
+        out.result(
+            f"held out  mean log p {report['test_text']} nats per row; a Gaussian fitted to the same rows "
+            f"{report['gaussian_text']}"
+        )
+    else:
+        out.result("held out  nothing (--test 0), so nobody knows how good it is")
+    out.result(f"file      {settings['out']}")
+    out.result(f"config    {json.dumps(plain(settings))}")
+    out.result(f"next      geoflow check {settings['out']} {settings['table']}")

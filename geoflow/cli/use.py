@@ -1,0 +1,135 @@
+"""`geoflow check`, `logprob` and `sample`: a model file at work."""
+
+import argparse
+import sys
+
+import numpy as np
+import torch
+
+from geoflow.cli import split
+from geoflow.cli.common import Console, Fitted, blanks, console, match, open_model
+from geoflow.density import log_prob_in_blocks
+from geoflow.tables import SUFFIXES, Raw, Table, writable, write
+
+
+def check(args: argparse.Namespace) -> int:
+    """The honesty table on held-out rows."""
+    from geoflow.diagnostics import check as honesty
+
+    out = console(args)
+    picture = writable(args.plot, (".png", ".svg", ".pdf")) if args.plot else None
+    fitted = open_model(args.model, args.device, args.dtype)
+    _, table = match(fitted, args)
+    if table.dropped:
+        out.remark(blanks(table))
+    x = fitted.rows(table.values)
+    held = split.recall(table, fitted.notes.get("split"))
+    if held is not None and held.any():
+        mask = torch.as_tensor(held)
+        rows, train = x[mask], x[~mask]
+        which = (
+            f"{len(rows)} rows of {args.table} that were held out in training, against the {len(train)} training rows"
+        )
+    else:
+        rows, train = x, None
+        known = (
+            "nothing was held out in training, so these rows are no fair test"
+            if held is not None
+            else (
+                "not the table of the training: all rows count as held out, lines that need training rows are missing"
+            )
+        )
+        which = f"{len(rows)} rows of {args.table} ({known})"
+    torch.manual_seed(args.seed or 0)
+    found = honesty(fitted.density, rows, train=train)
+    out.result(f"checked on {which}\n")
+    out.result(str(found))
+    if picture is not None:
+        drawn = found.plot()
+        getattr(drawn, "figure", drawn).savefig(picture, dpi=150)
+        out.remark(f"drawn in {picture}")
+    out.data({"rows": len(rows), "train_rows": 0 if train is None else len(train), **found.to_dict()})
+    return 1 if args.strict and not found.ok else 0
+
+
+def logprob(args: argparse.Namespace) -> int:
+    """The table with two more columns."""
+    out = console(args)
+    target = writable(args.out, SUFFIXES) if args.out else None
+    fitted = open_model(args.model, args.device, args.dtype)
+    raw, table = match(fitted, args, missing="drop" if args.missing == "keep" else None)
+    log_p = log_prob_in_blocks(fitted.density, fitted.rows(table.values)).cpu().numpy()
+    share = percentile(fitted, log_p)
+    keep = args.missing == "keep"
+    if table.dropped:
+        out.remark(
+            f"{table.dropped} of {len(raw)} rows of {raw.path} have blank cells and are not scored."
+            if keep
+            else f"{blanks(table)} --missing keep leaves them in, not scored."
+        )
+    rows = np.arange(len(raw)) if keep else table.rows
+    added = {"log_prob": log_p} if share is None else {"log_prob": log_p, "percentile": share}
+    if keep:
+        added = {name: _spread(values, table.rows, len(raw)) for name, values in added.items()}
+    out.data({"rows": rows, **added}) if target is None else None
+    if target is not None or not args.json:
+        names, cells = _widened(raw, table, rows, added)
+        write(target, names, cells, sys.stdout)
+    _summary(out, log_p, share, target)
+    if target is not None:
+        out.data({"out": str(target), "rows": len(rows), "mean_log_prob": float(log_p.mean())})
+    return 0
+
+
+def percentile(fitted: Fitted, log_p: np.ndarray) -> np.ndarray | None:
+    """Share of the training rows, in percent, that are less likely; None for a model whose file does not know."""
+    quantiles = fitted.notes.get("quantiles")
+    if not quantiles:
+        return None
+    share: np.ndarray = np.interp(log_p, quantiles, np.linspace(0, 100, len(quantiles)))
+    return share.round(2)
+
+
+def sample(args: argparse.Namespace) -> int:
+    """New rows under the old header."""
+    out = console(args)
+    target = writable(args.out, SUFFIXES) if args.out else None
+    fitted = open_model(args.model, args.device, args.dtype)
+    seed = args.seed or 0
+    torch.manual_seed(seed)
+    generator = torch.Generator(fitted.like.device).manual_seed(seed)
+    rows = fitted.density.sample(args.n, generator=generator).cpu().numpy()
+    if target is not None or not args.json:
+        write(target, fitted.columns, list(rows.T), sys.stdout)
+    if target is not None:
+        out.remark(f"{args.n} rows (seed {seed}) written to {target}")
+        out.data({"out": str(target), "rows": args.n, "columns": fitted.columns})
+    else:
+        out.data({"columns": fitted.columns, "rows": rows})
+    return 0
+
+
+def _spread(values: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
+    full = np.full(n, np.nan)
+    full[at] = values
+    return full
+
+
+def _widened(
+    raw: Raw, table: Table, rows: np.ndarray, added: dict[str, np.ndarray]
+) -> tuple[list[str], list[np.ndarray]]:
+    """The file's own columns and the new ones, under names that are not taken."""
+    cells = [c[rows] for c in raw.cells]
+    if raw.comma:  # written with points, since the comma now separates
+        for name in table.columns:
+            j = raw.names.index(name)
+            cells[j] = raw.numbers(j)[0][rows]
+    names = [n + "_" * (n in raw.names) for n in added]
+    return [*raw.names, *names], [*cells, *added.values()]
+
+
+def _summary(out: Console, log_p: np.ndarray, share: np.ndarray | None, target: object) -> None:
+    text = f"{len(log_p)} rows, mean log p {log_p.mean():.3f} nats"
+    if share is not None:
+        text += f"; {(share < 1).sum()} below the 1st percentile of the training rows"
+    out.remark(text + (f"; written to {target}" if target else ""))
