@@ -1,7 +1,6 @@
 """`FermatSpace`: a density makes a space, in which straight means through where the data are."""
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -9,22 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from geoflow import validate
-from geoflow.density import Density, Sampler
 from geoflow.density import reference as reference_tensor
+from geoflow.distances import doors
 from geoflow.distances import graph as graphs
-from geoflow.distances.exponents import alpha_from_power, check_power
+from geoflow.distances.exponents import check_power
 from geoflow.distances.geodesics import (
-    PATHS,
     Solution,
     end_gradient,
     from_walks,
     jittered_line,
     segment_log_cost,
-    solve_block,
+    solve_pairs,
 )
 from geoflow.distances.line import line_log_length
 from geoflow.distances.neighbors import ENGINES, nearest
 from geoflow.distances.relax import at_length, resample
+from geoflow.distances.sample import sample_dist
 from geoflow.distances.weight import ScoreWeight, Weight
 from geoflow.registry import register
 from manifolds import Euclidean, Manifold
@@ -90,7 +89,7 @@ class FermatSpace(nn.Module):
         strict: bool = False,
     ) -> None:
         super().__init__()
-        _check_density(density, score)
+        doors.check_density(density, score)
         like = reference_tensor(density) if isinstance(density, nn.Module) else None
         if points is not None:
             given = points
@@ -107,7 +106,9 @@ class FermatSpace(nn.Module):
         if knn_engine not in ENGINES:
             raise ValueError(f"FermatSpace: knn_engine must be one of {', '.join(ENGINES)}; got {knn_engine!r}.")
         if reference == "mean" and (points is None or density is None):
-            raise ValueError("FermatSpace: reference='mean' is the mean log density of the points: pass both, or a number.")
+            raise ValueError(
+                "FermatSpace: reference='mean' is the mean log density of the points: pass both, or a number."
+            )
         if reference != "mean" and not (isinstance(reference, (int, float)) and math.isfinite(reference)):
             raise ValueError(f"FermatSpace: reference must be a finite number of nats or 'mean', got {reference!r}.")
         self.density, self.score, self.space = density, score, home
@@ -116,7 +117,9 @@ class FermatSpace(nn.Module):
         self.power = 1 / (intrinsic_dim or home.dim) if power is None else check_power(power)
         self.neighbors = validate.count(neighbors, "FermatSpace", "neighbors", 1)
         if points is not None and self.neighbors >= len(points):
-            raise ValueError(f"FermatSpace: neighbors = {neighbors} needs more points than that, got {len(points)}: lower it.")
+            raise ValueError(
+                f"FermatSpace: neighbors = {neighbors} needs more points than that, got {len(points)}: lower it."
+            )
         self.knn_engine = knn_engine
         self.nodes = validate.count(nodes, "FermatSpace", "nodes", 2)
         self.extrapolate, self.strict = extrapolate, strict
@@ -142,11 +145,13 @@ class FermatSpace(nn.Module):
             return _Length.apply(x, y, self).reshape(batch)
         x, y = x.detach(), y.detach()
         if method == "line":
-            return self._exp(line_log_length(self._need_density("line"), x, y)).reshape(batch)
+            return doors.lengths(line_log_length(self._need_density("line"), x, y)).reshape(batch)
         if method == "graph":
-            return self._exp(self._walk(x, y)[0]).reshape(batch)
+            return doors.lengths(self._walk(x, y)[0]).reshape(batch)
         if method == "sample":
-            return self._sample_dist(x, y, mu).reshape(batch)
+            d = float(self.intrinsic_dim or self.space.dim)
+            how = (self.power, d, self.neighbors, self.knn_engine, self.strict, mu)
+            return sample_dist(self.space, self._rows(None, "dist"), x, y, *how).reshape(batch)
         raise ValueError(f"FermatSpace.dist: method must be relax, graph, line or sample; got {method!r}.")
 
     def geodesic(self, x: Tensor, y: Tensor, t: Tensor | float) -> Tensor:
@@ -160,7 +165,7 @@ class FermatSpace(nn.Module):
         cost = (log_cost - log_cost.amax(1, keepdim=True).nan_to_num(neginf=0.0)).exp()
         along = nn.functional.pad(cost.cumsum(1), (1, 0))
         wanted = t.expand(wide).reshape(-1, 1) * along[:, -1:]
-        return at_length(self.space, path, self.space._log(path[:, :-1], path[:, 1:]), along, wanted)[:, 0].reshape(*wide, path.shape[-1])
+        return at_length(self.space, path, along, wanted)[:, 0].reshape(*wide, path.shape[-1])
 
     @torch.no_grad()
     def solve(
@@ -176,10 +181,12 @@ class FermatSpace(nn.Module):
         """
         given = start if isinstance(start, Tensor) else None
         if given is None and start not in ("auto", "graph", "line"):
-            raise ValueError(f"FermatSpace.solve: start must be auto, graph, line or paths (*batch, K, ambient); got {start!r}.")
+            raise ValueError(
+                f"FermatSpace.solve: start must be auto, graph, line or paths (*batch, K, ambient); got {start!r}."
+            )
         x, y, batch = self._pairs(x, y, "solve")
         x, y = x.detach(), y.detach()
-        self._check_ends(x, y)
+        doors.check_ends(self._weight(), x, y)
         if given is not None:
             given = validate.points(given, self.space.ambient_dim, "FermatSpace.solve", "start", x)
             given = given.expand(*batch, *given.shape[-2:]).reshape(-1, *given.shape[-2:])
@@ -190,42 +197,21 @@ class FermatSpace(nn.Module):
             if start == "graph":
                 raise ValueError("FermatSpace.solve: start='graph' needs points= and a density with log_prob.")
             kinds = [k for k in kinds if k != "graph"]
-        path = x[:, None].repeat(1, self.nodes * (1 + self.extrapolate) + 1, 1)
-        log_length = x.new_full((len(x),), -math.inf)
-        converged = torch.ones(len(x), dtype=torch.bool, device=x.device)
-        iterations = torch.zeros(len(x), dtype=torch.long, device=x.device)
-        chosen = ["same"] * len(x)
         graph_log, walks = self._walk(x, y) if "graph" in kinds else (None, [])
-        weight = self._weight()
-        for block in (x != y).any(-1).nonzero()[:, 0].split(PATHS):
-            if not len(block):
-                break
-            starts = {}
-            for kind in kinds:
-                if kind == "graph":
-                    starts[kind] = from_walks(self.space, [walks[i] for i in block.tolist()], self.nodes)
-                elif kind == "line":
-                    starts[kind] = jittered_line(self.space, x[block], y[block], self.nodes)
-                else:
-                    starts[kind] = resample(self.space, given[block], self.nodes)  # type: ignore[index]
-            found, names = solve_block(weight, starts, self.extrapolate, tol, max_iter)
-            path[block], log_length[block] = found.path, found.log_length
-            converged[block], iterations[block] = found.converged, found.iterations
-            for i, name in zip(block.tolist(), names, strict=True):
-                chosen[i] = name
-        if not bool(converged.all()):
-            warnings.warn(
-                f"FermatSpace: {int((~converged).sum())} of {len(converged)} paths did not converge, so their lengths may be "
-                "too long. Raise max_iter, or smooth the density (a flow with activation='silu').",
-                stacklevel=3,
-            )
+        starts: dict[str, Callable[[Tensor], Tensor]] = {
+            "graph": lambda rows: from_walks(self.space, [walks[i] for i in rows.tolist()], self.nodes),
+            "line": lambda rows: jittered_line(self.space, x[rows], y[rows], self.nodes),
+            "given": lambda rows: resample(self.space, given[rows], self.nodes),  # type: ignore[index]
+        }
+        chosen = {kind: starts[kind] for kind in kinds}
+        found, names = solve_pairs(self._weight(), x, y, chosen, self.nodes, self.extrapolate, tol, max_iter)
         return Solution(
-            path.reshape(*batch, *path.shape[1:]),
-            self._exp(log_length).reshape(batch),
-            converged.reshape(batch),
-            iterations.reshape(batch),
-            None if graph_log is None else self._exp(graph_log).reshape(batch),
-            chosen,
+            found.path.reshape(*batch, *found.path.shape[1:]),
+            doors.lengths(found.log_length).reshape(batch),
+            found.converged.reshape(batch),
+            found.iterations.reshape(batch),
+            None if graph_log is None else doors.lengths(graph_log).reshape(batch),
+            names,
         )
 
     def pairwise(self, x: Tensor | None = None, y: Tensor | None = None, method: Method = "graph") -> Tensor:
@@ -237,7 +223,9 @@ class FermatSpace(nn.Module):
         same = y is None
         y = x if y is None else self._rows(y, "pairwise")
         if len(x) * len(y) > 4e8:
-            raise ValueError(f"FermatSpace.pairwise: {len(x)} × {len(y)} distances are more than 4e8: ask for blocks of rows.")
+            raise ValueError(
+                f"FermatSpace.pairwise: {len(x)} × {len(y)} distances are more than 4e8: ask for blocks of rows."
+            )
         if method != "graph":
             if same:
                 i, j = torch.triu_indices(len(x), len(x), 1, device=x.device)
@@ -252,7 +240,7 @@ class FermatSpace(nn.Module):
         graph, weight = self._need_graph(), self._need_density("graph")
         matrix, node, _ = graphs.attach(graph, weight, torch.cat([x, y]), self.neighbors, self.knn_engine)
         lengths = dijkstra(matrix, directed=True, indices=node[: len(x)])[:, node[len(x) :]]
-        return self._exp(torch.as_tensor(lengths, dtype=x.dtype, device=x.device).log() + graph.shift)
+        return doors.lengths(torch.as_tensor(lengths, dtype=x.dtype, device=x.device).log() + graph.shift)
 
     def knn(self, q: Tensor, k: int, method: Method = "relax", candidates: int | None = None) -> tuple[Tensor, Tensor]:
         """Fermat distances and indices ``(m, k)`` of the k points nearest to each query in this space.
@@ -280,7 +268,7 @@ class FermatSpace(nn.Module):
 
     def graph(self) -> Any:
         """The neighbour graph as a networkx graph: nodes are the distinct points (attribute ``point``), edges carry
-        ``weight``, their Fermat length; ``graph["components"]`` the sizes of the parts before they were joined."""
+        ``weight``, their Fermat length; ``.graph["components"]`` has the sizes of the parts before they were joined."""
         import networkx as nx
 
         own = self._need_graph()
@@ -307,14 +295,18 @@ class FermatSpace(nn.Module):
     def _need_density(self, what: str) -> Weight:
         weight = self._weight()
         if isinstance(weight, ScoreWeight):
-            raise ValueError(f"FermatSpace: {what!r} needs a density with log_prob; a score alone gives relaxed, relative lengths.")
+            raise ValueError(
+                f"FermatSpace: {what!r} needs a density with log_prob; a score alone gives relaxed, relative lengths."
+            )
         return weight
 
     def _need_graph(self) -> graphs.NeighborGraph:
         if self.points is None:
             raise ValueError("FermatSpace: the neighbour graph needs points=.")
         if self._graph is None:
-            self._graph = graphs.build(self._need_density("graph"), self.points, self.neighbors, self.knn_engine, self.strict)
+            self._graph = graphs.build(
+                self._need_density("graph"), self.points, self.neighbors, self.knn_engine, self.strict
+            )
         return self._graph
 
     def _apply(self, fn: Any, recurse: bool = True) -> "FermatSpace":
@@ -322,18 +314,8 @@ class FermatSpace(nn.Module):
         return super()._apply(fn, recurse)
 
     def _pairs(self, x: Any, y: Any, verb: str) -> tuple[Tensor, Tensor, torch.Size]:
-        who = f"FermatSpace.{verb}"
         like = self.points if self.points is not None else reference_tensor(self)
-        x = validate.points(x, self.space.ambient_dim, who, "x", like)
-        y = validate.points(y, self.space.ambient_dim, who, "y", like if like is not None else x)
-        if not isinstance(self.space, Euclidean):
-            x, y = self.space._points(x, "x", verb), self.space._points(y, "y", verb)
-        try:
-            batch = torch.broadcast_shapes(x.shape[:-1], y.shape[:-1])
-        except RuntimeError:
-            raise ValueError(f"{who}: x {tuple(x.shape)} and y {tuple(y.shape)} do not broadcast.") from None
-        size = self.space.ambient_dim
-        return x.expand(*batch, size).reshape(-1, size), y.expand(*batch, size).reshape(-1, size), batch
+        return doors.pairs(self.space, x, y, verb, like)
 
     def _rows(self, x: Any, verb: str) -> Tensor:
         if x is None:
@@ -345,74 +327,21 @@ class FermatSpace(nn.Module):
             raise ValueError(f"FermatSpace.{verb}: expected rows (n, {self.space.ambient_dim}), got {tuple(x.shape)}.")
         return x
 
-    def _check_ends(self, x: Tensor, y: Tensor) -> None:
-        weight = self._weight()
-        if isinstance(weight, Weight) and self.power > 0:
-            for name, end in (("x", x), ("y", y)):
-                bad = ~weight.log(end).isfinite()
-                if bool(bad.any()):
-                    raise ValueError(
-                        f"FermatSpace: the log-density at {name} is not finite in {int(bad.sum())} rows (first: "
-                        f"{int(bad.nonzero()[0])}), where the distance is infinite: leave them out."
-                    )
-
     def _walk(self, x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor]]:
         return graphs.shortest(self._need_graph(), self._need_density("graph"), x, y, self.neighbors, self.knn_engine)
-
-    def _exp(self, log_length: Tensor) -> Tensor:
-        """Lengths from their logs; one beyond the dtype is an error that names the cure."""
-        length = log_length.exp()
-        if bool(length.isinf().any()) or bool(((length == 0) & log_length.isfinite()).any()):
-            raise ValueError(
-                f"FermatSpace: lengths up to e^{float(log_length.max()):.0f} are out of the range of {length.dtype}: pass "
-                "reference='mean' (or a number near the mean log density), which rescales all distances by one factor."
-            )
-        return length
 
     @torch.no_grad()
     def _shortest(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Lengths ``(B,)`` and paths of the method "relax", which one dimension and power zero know without relaxing."""
         straight = self.power == 0 and self.density is not None
         if straight or (isinstance(self.space, Euclidean) and self.space.dim == 1 and self.density is not None):
-            self._check_ends(x, y)
+            doors.check_ends(self._weight(), x, y)
             weight = self._need_density("dist")
-            length = self.space._dist(x, y) if straight else self._exp(line_log_length(weight, x, y))
+            length = self.space._dist(x, y) if straight else doors.lengths(line_log_length(weight, x, y))
             t = torch.linspace(0, 1, 5, dtype=x.dtype, device=x.device)[:, None]
             return length, self.space._exp(x[:, None], t * self.space._log(x, y)[:, None])
         solution = self.solve(x, y)
         return solution.length, solution.path
-
-    def _sample_dist(self, x: Tensor, y: Tensor, mu: float | None) -> Tensor:
-        d = float(self.intrinsic_dim or self.space.dim)
-        alpha = alpha_from_power(self.power, d)
-        plain = Weight(_Flat(), self.space, 0.0, 0.0, None)
-        graph = graphs.build(plain, self._rows(None, "dist"), self.neighbors, self.knn_engine, self.strict)
-        log_sum, _ = graphs.shortest(graph, plain, x, y, self.neighbors, self.knn_engine, exponent=alpha)
-        constant = mu if mu is not None else math.gamma(alpha + 1) if d == 1 else 1.0
-        return torch.exp(log_sum) * len(graph.points) ** self.power / constant
-
-
-class _Flat:
-    """The density that is one everywhere: its weighted lengths are plain ones."""
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        return x.new_zeros(x.shape[:-1])
-
-
-def _check_density(density: Any, score: Any) -> None:
-    if density is None:
-        if score is None:
-            raise ValueError("FermatSpace expects a density with log_prob(x), or at least score=.")
-        return
-    if isinstance(density, Sampler) and not isinstance(density, Density):
-        raise TypeError(
-            f"FermatSpace needs an exact log_prob, which {type(density).__name__} does not have: use its .prior in the latent, "
-            "and LatentSpace to decode the paths."
-        )
-    if not callable(getattr(density, "log_prob", None)):
-        raise TypeError(f"FermatSpace expects a density with log_prob(x), got {type(density).__name__}.")
-    if isinstance(density, Density) and (density.context_dim or density.classes):
-        raise ValueError("FermatSpace: a conditional density makes a space per condition: wrap it with the context filled in.")
 
 
 class _Length(torch.autograd.Function):

@@ -1,7 +1,9 @@
 """From pairs of points to geodesics: starting paths, relaxation on two grids, the better start, extrapolation."""
 
 import math
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -62,7 +64,7 @@ def solve_block(
     tol: float | None = None,
     max_iter: int = 100,
 ) -> tuple[Relaxed, list[str]]:
-    """Relax from each start, keep the shorter per pair, refine: (the finest grid's path with the extrapolated length, name of the start).
+    """Relax from each start, keep the shorter per pair, refine: the finest path with its length, and the start's name.
 
     With `extrapolate` the path is relaxed again on twice the segments and the two lengths are combined by Richardson's
     (4 L_2M − L_M) / 3, which is of fourth order. Where the two grids differ by more than 5 % they found different geodesics
@@ -71,7 +73,7 @@ def solve_block(
     tries = [relax(weight, path, tol=tol, max_iter=max_iter) for path in starts.values()]
     which = torch.stack([t.log_length for t in tries]).nan_to_num(nan=math.inf).argmin(0)
     at = (which, torch.arange(len(which), device=which.device))
-    coarse = Relaxed(*(torch.stack([getattr(t, f) for t in tries])[at] for f in ("path", "log_length", "converged", "iterations")))
+    coarse = Relaxed(*(torch.stack([getattr(t, f.name) for t in tries])[at] for f in fields(Relaxed)))
     names = list(starts)
     chosen = [names[w] for w in which.tolist()]
     if not extrapolate:
@@ -82,6 +84,43 @@ def solve_block(
     log_length = fine.log_length + torch.where(smooth, torch.log((4 - ratio.clamp(0, 3)) / 3), torch.zeros_like(ratio))
     both = Relaxed(fine.path, log_length, coarse.converged & fine.converged, coarse.iterations + fine.iterations)
     return both, chosen
+
+
+def solve_pairs(
+    weight: Weight | ScoreWeight,
+    x: Tensor,
+    y: Tensor,
+    starts: dict[str, Callable[[Tensor], Tensor]],
+    nodes: int,
+    extrapolate: bool,
+    tol: float | None = None,
+    max_iter: int = 100,
+) -> tuple[Relaxed, list[str]]:
+    """`solve_block` over all pairs ``(B, ambient)``, block by block; each of `starts` makes the paths of some rows.
+
+    Pairs with x = y get a path that stays, of log length −∞, named "same".
+    """
+    found = Relaxed(
+        x[:, None].repeat(1, nodes * (1 + extrapolate) + 1, 1),
+        x.new_full((len(x),), -math.inf),
+        torch.ones(len(x), dtype=torch.bool, device=x.device),
+        torch.zeros(len(x), dtype=torch.long, device=x.device),
+    )
+    names = ["same"] * len(x)
+    apart = (x != y).any(-1).nonzero()[:, 0]
+    for rows in apart.split(PATHS) if len(apart) else ():
+        block, chosen = solve_block(weight, {k: make(rows) for k, make in starts.items()}, extrapolate, tol, max_iter)
+        for field in fields(Relaxed):
+            getattr(found, field.name)[rows] = getattr(block, field.name)
+        for i, name in zip(rows.tolist(), chosen, strict=True):
+            names[i] = name
+    if not bool(found.converged.all()):
+        warnings.warn(
+            f"FermatSpace: {int((~found.converged).sum())} of {len(x)} paths did not converge, so their lengths may be too "
+            "long. Raise max_iter, or smooth the density (a flow with activation='silu').",
+            stacklevel=4,
+        )
+    return found, names
 
 
 def segment_log_cost(weight: Weight | ScoreWeight, path: Tensor) -> Tensor:
@@ -107,7 +146,9 @@ def end_gradient(weight: Weight, path: Tensor) -> Tensor:
     stencil = path.new_tensor([4.0, -3.0, 4 / 3, -1 / 4])
     tangent = (stencil[:, None] * away).sum(1)
     speed = space._norm(x, tangent)[:, None]
-    unit = torch.where(speed > 0, tangent / torch.where(speed > 0, speed, torch.ones_like(speed)), torch.zeros_like(tangent))
+    unit = torch.where(
+        speed > 0, tangent / torch.where(speed > 0, speed, torch.ones_like(speed)), torch.zeros_like(tangent)
+    )
     with torch.enable_grad():  # lower the index: the covector ⟨unit, ·⟩
         v = torch.zeros_like(x).requires_grad_()
         (lowered,) = torch.autograd.grad(space._inner(x, unit, v).sum(), v)

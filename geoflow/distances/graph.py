@@ -87,7 +87,9 @@ def build(weight: Weight, points: Tensor, k: int, engine: str = "auto", strict: 
     log_weight = weight.log(nodes)
     if not bool(log_weight.isfinite().all()):
         bad = int((~log_weight.isfinite()).sum())
-        raise ValueError(f"FermatSpace: the log-density is not finite at {bad} of {n} points: drop them, or mend the density.")
+        raise ValueError(
+            f"FermatSpace: the log-density is not finite at {bad} of {n} points: drop them, or mend the density."
+        )
     i, j = pairs.T
     log_cost = edge_log_cost(weight, nodes[i], nodes[j], log_weight[i], log_weight[j])
     shift = float(log_cost.median())
@@ -140,8 +142,8 @@ def shortest(
 ) -> tuple[Tensor, list[Tensor]]:
     """log of the shortest path cost ``(B,)`` for each pair, and its nodes, ends included.
 
-    Ends that are no points of the graph are attached to their k nearest; `exponent` is applied to each edge. Cost: one run of Dijkstra's algorithm
-    (compiled) per distinct source.
+    Ends that are no points of the graph are attached to their k nearest; `exponent` is applied to each edge.
+    Cost: one run of Dijkstra's algorithm (compiled) per distinct source.
     """
     from scipy.sparse.csgraph import dijkstra
 
@@ -193,4 +195,8 @@ def attach(graph: NeighborGraph, weight: Weight, x: Tensor, k: int, engine: str)
     log_cost = edge_log_cost(weight, fresh[new][i], graph.points[j], log_new[i], graph.log_weight[j])
     cost = (log_cost - graph.shift).double().exp().cpu().numpy()
     spokes = csr_matrix((cost, (i.cpu().numpy(), j.cpu().numpy())), shape=(len(new), n))
-    return block_array([[graph.matrix, spokes.T], [spokes, None]], format="csr"), node, torch.cat([graph.points, fresh[new]])
+    return (
+        block_array([[graph.matrix, spokes.T], [spokes, None]], format="csr"),
+        node,
+        torch.cat([graph.points, fresh[new]]),
+    )

@@ -32,12 +32,16 @@ def nearest(points: Tensor, queries: Tensor | None, k: int, engine: str = "auto"
     available = n - (queries is None)
     k = validate.count(k, "nearest", "k", 1)
     if k > available:
-        raise ValueError(f"nearest: k = {k} neighbours were asked for, but there are only {available} points to find: lower k.")
+        raise ValueError(
+            f"nearest: k = {k} neighbours were asked for, but there are only {available} points to find: lower k."
+        )
     if engine not in ENGINES:
         raise ValueError(f"nearest: engine must be one of {', '.join(ENGINES)}; got {engine!r}.")
     chosen = _choose(points) if engine == "auto" else engine
     if chosen == "keops" and not _keops_works(points.device.type):
-        warnings.warn("KeOps does not work here (no compiler, or no CUDA): neighbours are found by torch.", stacklevel=2)
+        warnings.warn(
+            "KeOps does not work here (no compiler, or no CUDA): neighbours are found by torch.", stacklevel=2
+        )
         chosen = "torch"
     ask = points if queries is None else queries
     find = {"kdtree": _kdtree, "torch": _tiled, "keops": _keops}[chosen]

@@ -6,10 +6,11 @@ constant speed in the underlying space,
     R_i = log_{x_i} x_{i+1} + log_{x_i} x_{i−1} + β (|v|² s − ⟨s, v⟩ v),    v = (x_{i+1} − x_{i−1}) / 2,
 
 preconditioned by the Laplacian weighted with λ, whose inverse along a path is two cumulative sums, and accelerated by
-the memory of its last steps. The number of iterations does not grow with M. Lengths are by Simpson's rule, in logs, shifted per path.
+the memory of its last steps. The number of iterations does not grow with M. Lengths are by Simpson's rule, in logs,
+shifted per path.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -44,14 +45,11 @@ class _State:
     log_length: Tensor  # (B,)
 
     def __getitem__(self, keep: Tensor) -> "_State":
-        return _State(*(getattr(self, name)[keep] for name in _FIELDS))
+        return _State(*(getattr(self, f.name)[keep] for f in fields(self)))
 
     def where(self, mask: Tensor, other: "_State") -> "_State":
-        pairs = ((getattr(self, name), getattr(other, name)) for name in _FIELDS)
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
         return _State(*(torch.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
-
-
-_FIELDS = ("x", "forward", "segment", "log_node", "score", "log_length")
 
 
 def _measure(weight: Weight | ScoreWeight, x: Tensor, ends: tuple[Tensor, Tensor] | None = None) -> _State:
@@ -111,7 +109,9 @@ class _Memory:
         scale = gram.diagonal(dim1=1, dim2=2).amax(1).clamp_min(torch.finfo(delta.dtype).tiny)[:, None]
         used = self.used.mT
         ridge = (1e-10 if delta.dtype == torch.float64 else 1e-6) + (1 - used)  # unused slots decouple
-        share = torch.linalg.solve(gram + torch.diag_embed(ridge * scale), changes @ delta.flatten(1)[..., None])[..., 0]
+        share = torch.linalg.solve(gram + torch.diag_embed(ridge * scale), changes @ delta.flatten(1)[..., None])[
+            ..., 0
+        ]
         share = (share * used).mT[:, :, None, None]
         return (share * (self.moves + tau[:, None, None] * self.changes)).sum(0)
 
@@ -122,7 +122,10 @@ class _Memory:
     def add(self, accept: Tensor, move: Tensor, change: Tensor) -> None:
         """Remember an accepted step and how δ changed over it; a path whose step was refused starts afresh."""
         mask = accept[:, None, None]
-        self.moves[self.slot], self.changes[self.slot] = move.where(mask, _ZERO.to(move)), change.where(mask, _ZERO.to(move))
+        self.moves[self.slot], self.changes[self.slot] = (
+            move.where(mask, _ZERO.to(move)),
+            change.where(mask, _ZERO.to(move)),
+        )
         self.used = (self.used * accept).index_fill(0, torch.tensor(self.slot, device=move.device), 0)
         self.used[self.slot] = accept.to(move.dtype)
         self.slot = (self.slot + 1) % len(self.used)
@@ -169,7 +172,14 @@ def relax(
             gone, stay = live[leave], ~leave
             out.path[gone], out.log_length[gone] = state.x[leave], state.log_length[leave]
             out.converged[gone], out.iterations[gone] = done[leave], iteration
-            live, state, delta, rho, tau, quiet = live[stay], state[stay], delta[stay], rho[stay], tau[stay], quiet[stay]
+            live, state, delta, rho, tau, quiet = (
+                live[stay],
+                state[stay],
+                delta[stay],
+                rho[stay],
+                tau[stay],
+                quiet[stay],
+            )
             ends = (ends[0][stay], ends[1][stay])
             memory.keep(stay)
             if not len(live):
@@ -184,7 +194,11 @@ def relax(
         quiet = torch.where(accept, torch.where(change.abs() < still * tau, quiet + 1, 0), quiet)
         memory.add(accept, trial.x[:, 1:-1] - x, trial_delta - delta)
         shrink = ~accept | (trial_rho > 1.5 * rho)
-        tau = torch.where(shrink, (0.6 * tau).clamp_min(1e-3), torch.where(trial_rho < (1 - 0.02 * tau) * rho, 2.0 * tau, tau).clamp_max(1))
+        tau = torch.where(
+            shrink,
+            (0.6 * tau).clamp_min(1e-3),
+            torch.where(trial_rho < (1 - 0.02 * tau) * rho, 2.0 * tau, tau).clamp_max(1),
+        )
         state = trial.where(accept, state)
         delta = torch.where(accept[:, None, None], trial_delta, delta)
     return out
@@ -195,16 +209,19 @@ def resample(space: Manifold, path: Tensor, segments: int) -> Tensor:
     forward = space._log(path[:, :-1], path[:, 1:])
     along = torch.nn.functional.pad(space._norm(path[:, :-1], forward).cumsum(1), (1, 0))
     wanted = along[:, -1:] * torch.linspace(0, 1, segments + 1, dtype=path.dtype, device=path.device)
-    inner = at_length(space, path, forward, along, wanted[:, 1:-1])
+    inner = at_length(space, path, along, wanted[:, 1:-1])
     return torch.cat([path[:, :1], inner, path[:, -1:]], 1)
 
 
-def at_length(space: Manifold, path: Tensor, forward: Tensor, along: Tensor, wanted: Tensor) -> Tensor:
+def at_length(space: Manifold, path: Tensor, along: Tensor, wanted: Tensor) -> Tensor:
     """Points ``(B, T, D)`` where the increasing function `along` ``(B, K)`` of the nodes takes the values `wanted`."""
+    forward = space._log(path[:, :-1], path[:, 1:])
     i = (torch.searchsorted(along, wanted.contiguous(), right=True) - 1).clamp(0, forward.shape[1] - 1)
     start, end = along.gather(1, i), along.gather(1, i + 1)
     width = end - start
-    t = torch.where(width > 0, (wanted - start) / torch.where(width > 0, width, torch.ones_like(width)), torch.zeros_like(width))
+    t = torch.where(
+        width > 0, (wanted - start) / torch.where(width > 0, width, torch.ones_like(width)), torch.zeros_like(width)
+    )
     pick = i[..., None].expand(*i.shape, path.shape[-1])
     return space._exp(path.gather(1, pick), t.clamp(0, 1)[..., None] * forward.gather(1, pick))
 

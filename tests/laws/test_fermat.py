@@ -105,7 +105,8 @@ def test_inputs_and_density_are_left_as_they_were(fermat: FermatSpace) -> None:
     before = x.detach().clone()
     flags = [p.requires_grad for p in fermat.parameters()]
     fermat.dist(x, y)
-    assert x.requires_grad and bool((x == before).all())
+    assert x.requires_grad
+    assert bool((x == before).all())
     assert flags == [p.requires_grad for p in fermat.parameters()]
 
 
@@ -134,7 +135,9 @@ def test_data_scaled_by_a_is_farther_by_a_to_the_1_plus_power_dim() -> None:
     x, y = torch.tensor([[1.0, 0.2, -0.5], [0.3, -1.0, 2.0]], dtype=torch.float64)
     plain = FermatSpace(StandardNormal(3).double(), power=0.4).dist(x, y)
     wide = DiagonalNormal.of(torch.zeros(3, dtype=x.dtype), torch.full((3,), a, dtype=x.dtype))
-    torch.testing.assert_close(FermatSpace(wide, power=0.4).dist(a * x, a * y), a ** (1 + 0.4 * 3) * plain, rtol=1e-8, atol=0)
+    torch.testing.assert_close(
+        FermatSpace(wide, power=0.4).dist(a * x, a * y), a ** (1 + 0.4 * 3) * plain, rtol=1e-8, atol=0
+    )
 
 
 def test_temperature_is_power() -> None:
@@ -150,7 +153,9 @@ def test_temperature_is_power() -> None:
 def test_reference_multiplies_and_saves_the_range_of_the_dtype() -> None:
     x, y = torch.tensor([[1.0, 0.2], [-0.3, -1.0]])
     raw = FermatSpace(StandardNormal(2), power=0.5).dist(x, y)
-    torch.testing.assert_close(FermatSpace(StandardNormal(2), power=0.5, reference=-2.0).dist(x, y), math.exp(-1.0) * raw)
+    torch.testing.assert_close(
+        FermatSpace(StandardNormal(2), power=0.5, reference=-2.0).dist(x, y), math.exp(-1.0) * raw
+    )
     points = StandardNormal(2).sample(100, generator=torch.Generator().manual_seed(0))
     mean = float(StandardNormal(2).log_prob(points).mean())
     found = FermatSpace(StandardNormal(2), points=points, power=0.5, reference="mean").dist(x, y)
@@ -190,7 +195,9 @@ def test_duplicates_are_merged_and_reachable() -> None:
 
 def test_pieces_are_joined_with_a_warning_or_refused() -> None:
     g = torch.Generator().manual_seed(0)
-    points = torch.cat([torch.randn(30, 2, generator=g), torch.randn(20, 2, generator=g) + 40, torch.randn(9, 2, generator=g) - 40])
+    points = torch.cat(
+        [torch.randn(30, 2, generator=g), torch.randn(20, 2, generator=g) + 40, torch.randn(9, 2, generator=g) - 40]
+    )
     flat = Formula(lambda x: 0 * x.sum(-1))
     with pytest.warns(UserWarning, match="3 components.*30, 20, 9"):
         table = FermatSpace(flat, points=points, neighbors=5).pairwise()
@@ -222,7 +229,11 @@ def test_bad_input_is_refused_in_words() -> None:
         (ValueError, "conditional", lambda: FermatSpace(realnvp(2, context=1))),
         (ValueError, "knn_engine", lambda: FermatSpace(density, points=points, knn_engine="fast")),
         (ValueError, "k = 31", lambda: FermatSpace(density, points=points).knn(points, 31)),
-        (ValueError, "at y is not finite", lambda: FermatSpace(Formula(lambda x: x[..., 0].log()), space=density.space).dist(x + 1, x)),
+        (
+            ValueError,
+            "at y is not finite",
+            lambda: FermatSpace(Formula(lambda x: x[..., 0].log()), space=density.space).dist(x + 1, x),
+        ),
     ):
         with pytest.raises(error, match=words):
             call()
@@ -232,7 +243,9 @@ def test_bad_input_is_refused_in_words() -> None:
 
 def test_unconverged_paths_are_told() -> None:
     with pytest.warns(UserWarning, match="1 of 1 paths did not converge"):
-        found = FermatSpace(mixture_a()).solve(torch.tensor([-2.0, 1.0]).double(), torch.tensor([2.0, -0.6]).double(), max_iter=2)
+        found = FermatSpace(mixture_a()).solve(
+            torch.tensor([-2.0, 1.0]).double(), torch.tensor([2.0, -0.6]).double(), max_iter=2
+        )
     assert not bool(found.converged)
 
 

@@ -106,7 +106,13 @@ FLAT = [
     Row("normal 2-D, variance .49", _normal(0.49, 0.49), 1 / 2, (1, 0.3), (-0.8, 1), 4.82906496442),
     *(
         Row(f"normal {d}-D, orthogonal", _standard(d), 1 / d, _axis(d, 0), _axis(d, 1), v)
-        for d, v in ((5, 10.7562671134), (10, 15.2116588322), (20, 21.5125342268), (50, 34.0143031996), (100, 48.1034888995))
+        for d, v in (
+            (5, 10.7562671134),
+            (10, 15.2116588322),
+            (20, 21.5125342268),
+            (50, 34.0143031996),
+            (100, 48.1034888995),
+        )
     ),
     *(
         Row(f"normal {d}-D, radial", _standard(d), 1 / d, (0.0,) * d, _axis(d, 0), v)
@@ -132,7 +138,14 @@ LINE = [
     Row("N(0, 4)", _normal(4), 1 / 2, (0,), (3,), 8.22096678008),
     Row("Cauchy", Formula(lambda x: -torch.log(math.pi * (1 + x * x)).sum(-1)), 1, (-1,), (2,), 6 * math.pi),
     Row("Laplace", Formula(lambda x: -x.abs().sum(-1) - math.log(2)), 1 / 2, (-1,), (2,), 6.69489577002),
-    Row("logistic", Formula(lambda x: (-x - 2 * torch.nn.functional.softplus(-x)).sum(-1)), 1 / 2, (-1,), (2,), 6.78518599655),
+    Row(
+        "logistic",
+        Formula(lambda x: (-x - 2 * torch.nn.functional.softplus(-x)).sum(-1)),
+        1 / 2,
+        (-1,),
+        (2,),
+        6.78518599655,
+    ),
     Row("Exp(1)", Formula(lambda x: -x.sum(-1)), 1 / 3, (0.2,), (3,), 4.94802816814),
     Row("U[0, 4]", Formula(lambda x: -math.log(4) + 0 * x.sum(-1)), 1, (0.5,), (3.5,), 12.0),
 ]

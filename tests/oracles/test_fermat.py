@@ -47,7 +47,9 @@ def test_extrapolated_lengths_converge_to_fourth_order() -> None:
     for row in gaussian_rows():
         x, y = row.ends()
         lengths = {
-            (m, e): float(space(row, nodes=m, extrapolate=e).solve(x, y, tol=1e-9).length) for m in grids for e in (False, True)
+            (m, e): float(space(row, nodes=m, extrapolate=e).solve(x, y, tol=1e-9).length)
+            for m in grids
+            for e in (False, True)
         }
         plain.append([math.log2(abs(lengths[m, False] / row.distance - 1)) for m in grids])
         better.append([math.log2(abs(lengths[m, True] / row.distance - 1)) for m in grids])
@@ -122,7 +124,9 @@ def test_each_pair_is_weighted_once() -> None:
     points = torch.tensor([[0.0, 0.0], [1.0, 0.0], [2.5, 0.0]], dtype=torch.float64)
     flat = Formula(lambda x: 0 * x.sum(-1))
     fermat = FermatSpace(flat, points=points, power=1.0, neighbors=2)
-    torch.testing.assert_close(fermat.pairwise(), torch.tensor([[0, 1, 2.5], [1, 0, 1.5], [2.5, 1.5, 0]], dtype=torch.float64))
+    torch.testing.assert_close(
+        fermat.pairwise(), torch.tensor([[0, 1, 2.5], [1, 0, 1.5], [2.5, 1.5, 0]], dtype=torch.float64)
+    )
 
 
 def test_sample_only_estimate_on_a_line_has_its_constant() -> None:

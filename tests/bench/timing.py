@@ -1,0 +1,42 @@
+"""Interleaved timing: every contestant once a round, medians over rounds, ratios taken round by round."""
+
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def interleaved(runs: dict[str, Callable[[], object]], rounds: int = 15, warmup: int = 3) -> dict[str, list[float]]:
+    """Seconds of each run in each round, after `warmup` rounds that are thrown away."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for i in range(warmup + rounds):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            if i >= warmup:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratio(a: list[float], b: list[float]) -> tuple[float, float, float]:
+    """Median of a/b over rounds, with its quartiles."""
+    pairs = sorted(x / y for x, y in zip(a, b, strict=True))
+    return statistics.median(pairs), pairs[len(pairs) // 4], pairs[-1 - len(pairs) // 4]
+
+
+def write(name: str, title: str, command: str, body: str) -> None:
+    """A table of results with the command and the machine's words."""
+    head = (
+        f"# {title}\n\nMade by `{command}` on {time.strftime('%Y-%m-%d')}: Python {platform.python_version()}, "
+        f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), {platform.machine()}. Times on a shared machine move "
+        "together: read ratios. Brackets are quartiles over rounds.\n\n"
+    )
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / name).write_text(head + body.rstrip() + "\n")
+    sys.stdout.write(head + body.rstrip() + "\n")
