@@ -1,0 +1,141 @@
+"""Plots draw what they are given on the Axes they are given, and touch nothing else."""
+
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from geoflow import GaussianMixture, StandardNormal, datasets, plots
+from geoflow.distances import FermatSpace
+from geoflow.train import History
+
+
+@pytest.fixture
+def ax():
+    return Figure(layout="constrained").subplots()
+
+
+def lines(ax):
+    return {line.get_label(): line for line in ax.lines if not line.get_label().startswith("_")}
+
+
+def test_density_shows_its_values_where_they_are(ax):
+    drawn = plots.plot_density(StandardNormal(2), ax, limits=((-3, 3), (-2, 2)), resolution=41)
+    assert drawn is ax
+    field = ax.collections[0]
+    top = -np.log(2 * np.pi)
+    assert field.levels[-1] == np.ceil(top)
+    assert field.levels[0] == np.ceil(top) - 8
+    assert ax.get_xlim() == (-3, 3)
+    assert ax.get_ylim() == (-2, 2)
+    # the innermost contour surrounds the mean: log p falls by half a nat at radius one
+    inner = field.get_paths()[int(np.searchsorted(field.levels, top)) - 1].vertices
+    assert np.abs(inner.mean(0)).max() < 0.1
+    assert np.linalg.norm(inner, axis=1).max() < 1.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_density_takes_its_dtype_from_the_model(ax, dtype):
+    plots.plot_density(GaussianMixture(2, 2).to(dtype), ax, resolution=11)
+
+
+def test_density_limits_come_from_the_points(ax):
+    points = datasets.ring(500).x + torch.tensor([50.0, -7.0])
+    shifted = GaussianMixture.of(torch.ones(1), torch.tensor([[50.0, -7.0]]), torch.eye(2)[None])
+    plots.plot_density(shifted, ax, points=points, resolution=11)
+    assert ax.get_xlim()[0] > 40
+    assert ax.get_ylim()[1] < 0
+
+
+def test_density_of_three_columns_is_refused(ax):
+    with pytest.raises(ValueError, match=r"two columns.*3.*plot_samples"):
+        plots.plot_density(StandardNormal(3), ax)
+
+
+def test_geodesics_end_where_the_paths_end(ax):
+    paths = torch.randn(3, 9, 4)
+    plots.plot_geodesics(paths, ax, columns=(1, 3))
+    named = lines(ax)
+    assert set(named) == {"geodesic", "straight line"}
+    assert np.allclose(named["geodesic"].get_xydata(), paths[-1][:, [1, 3]])
+    assert np.allclose(named["straight line"].get_xydata(), paths[-1][[0, -1]][:, [1, 3]])
+    assert len(ax.lines) == 6
+    bare = Figure().subplots()
+    assert len(plots.plot_geodesics(paths[0], bare, straight=False).lines) == 1
+    with pytest.raises(ValueError, match="paths"):
+        plots.plot_geodesics(torch.randn(3), bare)
+
+
+def test_geodesics_take_a_solution(ax):
+    found = FermatSpace(StandardNormal(2)).solve(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 2.0]]))
+    plots.plot_geodesics(found, ax)
+    middle = lines(ax)["geodesic"].get_xydata()
+    middle = middle[len(middle) // 2]
+    assert np.linalg.norm(middle) < np.sqrt(2), "the geodesic bends towards the mean"
+
+
+def test_along_draws_log_p_over_the_share_of_the_way(ax):
+    path = torch.stack([torch.linspace(-1, 1, 21), torch.zeros(21)], -1)
+    plots.plot_along(StandardNormal(2), {"straight line": path}, ax)
+    drawn = lines(ax)["straight line"].get_xydata()
+    assert np.allclose(drawn[[0, 10, 20], 0], [0, 0.5, 1])
+    assert np.allclose(drawn[:, 1], StandardNormal(2).log_prob(path), atol=1e-6)
+
+
+def test_samples_draw_rows_models_and_single_columns(ax):
+    rows = torch.randn(50, 3)
+    plots.plot_samples(rows, ax, columns=(2, 0), names=["a", "b", "c (mm)"])
+    assert np.allclose(ax.collections[0].get_offsets(), rows[:, [2, 0]])
+    assert ax.get_xlabel() == "c (mm)"
+    assert len(plots.plot_samples(StandardNormal(2), n=7).collections[0].get_offsets()) == 7
+    assert plots.plot_samples(rows[:, :1]).patches
+    with pytest.raises(ValueError, match="rows"):
+        plots.plot_samples(torch.randn(3))
+
+
+def test_images_stand_side_by_side(ax):
+    images = torch.arange(2 * 3 * 6.0).reshape(2, 3, 6)
+    plots.plot_images(images, ax, shape=(2, 3), gap=1)
+    sheet = np.asarray(ax.images[0].get_array())
+    assert sheet.shape == (2 * 2 + 1, 3 * 3 + 2)
+    assert np.array_equal(sheet[3:, 4:7], images[1, 1].reshape(2, 3))
+    with pytest.raises(ValueError, match=r"\(n, 64\)"):
+        plots.plot_images(images, ax, shape=(8, 8))
+
+
+def test_marginals_have_a_panel_a_column():
+    fig = plots.plot_marginals({"data": torch.randn(200, 5), "samples": torch.randn(100, 5)}, list("abcde"), per_row=3)
+    shown = [a for a in fig.axes if a.axison]
+    assert [a.get_xlabel() for a in shown] == list("abcde")
+    assert len(fig.axes) == 6
+
+
+def test_history_draws_itself(ax):
+    history = History(
+        rows=[{"step": s, "train loss": 2.0 / s, "validation loss": 3.0 / s} for s in (1.0, 2.0)], monitor="loss"
+    )
+    assert plots.plot_history(history, ax) is ax
+    assert {"train loss", "validation loss"} <= set(lines(ax))
+
+
+def test_nothing_is_changed():
+    before = dict(matplotlib.rcParams)
+    ax = plots.plot_density(StandardNormal(2), resolution=8)
+    plots.plot_geodesics(torch.randn(4, 2), ax)
+    x = torch.randn(9, 2, requires_grad=True)
+    plots.plot_samples(x)
+    assert x.requires_grad
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_import_is_light_and_pyplot_stays_out():
+    code = (
+        "import sys, torch, geoflow.plots as p; assert 'matplotlib' not in sys.modules;"
+        "from geoflow import StandardNormal; p.plot_density(StandardNormal(2), resolution=4);"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
