@@ -4,6 +4,7 @@ A public verb checks its input, brings x and context to one batch, and calls its
 each other. To write a density, give `_log_prob` and `_sample`.
 """
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -37,8 +38,8 @@ class Player:
 
 def reference(module: nn.Module) -> Tensor | None:
     """A floating tensor of the module that tells its dtype and device; None if it has none but anchors."""
-    tensors = [*module.parameters(), *(b for n, b in module.named_buffers() if not n.endswith("_anchor"))]
-    return next((t for t in tensors if t.is_floating_point()), None)
+    buffers = (b for n, b in module.named_buffers() if not n.endswith("_anchor"))
+    return next((t for t in itertools.chain(module.parameters(), buffers) if t.is_floating_point()), None)
 
 
 def given(part: Any, context: Tensor | None) -> Tensor | None:

@@ -56,11 +56,11 @@ class AffineCoupling(Bijection):
         return (s - s.mean(-1, keepdim=True) if self.volume_preserving else s), t
 
     def _encode_and_log_det(self, x: Data, context: Context = None) -> tuple[Tensor, Tensor]:
-        a, b = x.split((self.passive, self.active), -1)
+        a, b = x.split_with_sizes((self.passive, self.active), -1)
         s, t = self._log_scale_and_shift(a, context)
-        return torch.cat([b * s.exp() + t, a], -1), s.sum(-1)
+        return torch.cat([torch.addcmul(t, b, s.exp()), a], -1), s.sum(-1)
 
     def _decode_and_log_det(self, z: Latent, context: Context = None) -> tuple[Tensor, Tensor]:
-        b, a = z.split((self.active, self.passive), -1)
+        b, a = z.split_with_sizes((self.active, self.passive), -1)
         s, t = self._log_scale_and_shift(a, context)
         return torch.cat([a, (b - t) * (-s).exp()], -1), -s.sum(-1)

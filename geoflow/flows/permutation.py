@@ -36,7 +36,7 @@ class Permutation(Bijection):
         return self.index.tolist()
 
     def _encode_and_log_det(self, x: Data, context: Context = None) -> tuple[Tensor, Tensor]:
-        return x[..., self.index], x.new_zeros(x.shape[:-1])
+        return x.index_select(-1, self.index), x.new_zeros(x.shape[:-1])
 
     def _decode_and_log_det(self, z: Latent, context: Context = None) -> tuple[Tensor, Tensor]:
-        return z[..., self.back], z.new_zeros(z.shape[:-1])
+        return z.index_select(-1, self.back), z.new_zeros(z.shape[:-1])

@@ -1,14 +1,15 @@
 """A plain multi-layer perceptron, optionally starting as the zero function."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 from torch import Tensor, nn
 
 from geoflow.registry import register
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": partial(nn.ReLU, inplace=True),  # of a linear layer's output, which nothing else needs
     "silu": nn.SiLU,
     "gelu": nn.GELU,
     "tanh": nn.Tanh,
