@@ -278,6 +278,8 @@ def test_kernels_against_scipy() -> None:
         ours.marginal(slice(1, 2)).log_prob(x[:, 1:]), torch.from_numpy(side.logpdf(x[:, 1].numpy())), atol=1e-10
     )
     # the bandwidth is worth its search: better on fresh rows than Scott's rule, for two blobs
+    plain = torch.randn(400, 2, dtype=torch.float64)
+    assert 0.7 * 400 ** (-1 / 6) <= Kernels(plain).h <= 1.4 * 400 ** (-1 / 6)  # rows do not vouch for themselves
     far = rows + torch.tensor([10.0, 0.0]) * (rows[:, :1] > 1)
     near, scott = Kernels(far), Kernels(far, h=len(rows) ** (-1 / 6))
     fresh = HELD.double() + torch.tensor([10.0, 0.0]) * (HELD[:, :1] > 1)

@@ -34,13 +34,13 @@ def test_c2st_under_the_null_has_uniform_p_values() -> None:
     from sklearn.naive_bayes import GaussianNB
 
     given = {"permutations": 9, "classifier": GaussianNB()}
-    values = [c2st(rows(60, 2, 2 * i), rows(60, 2, 2 * i + 1), seed=i, **given) for i in range(20)]
+    values = [c2st(rows(60, 2, 2 * i), rows(60, 2, 2 * i + 1), seed=i, **given) for i in range(12)]
     accuracy = np.mean([v.accuracy for v in values])
-    assert abs(accuracy - 0.5) < 4 * 0.5 / math.sqrt(120 * 20)
+    assert abs(accuracy - 0.5) < 4 * 0.5 / math.sqrt(120 * 12)
     p = [v.p_value for v in values]
     assert min(p) < 0.5 < max(p)  # type: ignore[type-var, operator]
     assert all(round(10 * v, 6) == round(10 * v) for v in p)  # type: ignore[operator]
-    assert abs(np.mean(p) - 0.55) < 4 * 0.29 / math.sqrt(20)  # type: ignore[arg-type]
+    assert abs(np.mean(p) - 0.55) < 4 * 0.29 / math.sqrt(12)  # type: ignore[arg-type]
 
 
 def test_c2st_sees_what_moments_do_not() -> None:
@@ -108,6 +108,8 @@ def test_coverage_of_conditional_densities() -> None:
     assert found.p_value > 1e-3
     assert found.ranks[labels == 1].mean() == pytest.approx(0.5, abs=0.06)
     assert coverage(model, x, 1 - labels).p_value < 1e-9
+    # rows in the tails of their condition have most of its mass denser than they are
+    assert coverage(model, 3 * x, labels).ranks.mean() > 0.8
     flow = realnvp(2, context=1, depth=2, hidden=(8,)).double()
     c = rows(30, 1)
     assert coverage(flow, flow.sample((), c), c, draws=200).draws == 20
