@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geoflow.baselines import mixture_by_bic
 from geoflow.density import Density, log_prob_in_blocks
 
 
@@ -54,8 +55,6 @@ def importance_mass(density: Density, rows: Tensor, context: Tensor | None, n: i
     q starts from a Gaussian mixture fitted to `rows`, data and samples together, so that mass where only the model puts
     it is found too. With contexts the mean over them.
     """
-    from geoflow.baselines import mixture_by_bic
-
     mixture = mixture_by_bic(rows.cpu().double(), "full" if rows.shape[1] <= 32 else "diagonal", most=6)
     rng, dim = np.random.default_rng(seed), rows.shape[1]
     with torch.no_grad():

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from geoflow.baselines import mixture_by_bic
 from geoflow.density import log_prob_in_blocks
 from geoflow.distributions import GaussianMixture
 
@@ -78,8 +79,6 @@ def _gaussian(rows: Tensor) -> Simple:
 
 
 def _mixture(rows: Tensor) -> Simple:
-    from geoflow.baselines import mixture_by_bic
-
     return Mixture(mixture_by_bic(rows, "full" if rows.shape[1] <= 32 else "diagonal", most=8))
 
 
