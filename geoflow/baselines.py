@@ -31,11 +31,13 @@ class Comparison:
     best: int
 
 
-def compare(name: str, density: Density, train: Tensor, test: Tensor, truth: Density | None = None) -> Comparison:
-    """Gaussian, mixture (as many components as BIC takes on the training rows), `density`, and the truth if known."""
+def compare(
+    name: str, density: Density, train: Tensor, test: Tensor, truth: Density | None = None, most: int = 12
+) -> Comparison:
+    """Gaussian, mixture (of as many, up to `most`, as BIC takes on the training rows), `density`, the truth if known."""
     gaussian = GaussianMixture(train.shape[1], 1)
     gaussian.prepare(train)
-    mixture = mixture_by_bic(train)
+    mixture = mixture_by_bic(train, most=most)
     label = f"mixture of {mixture.components} Gaussians"
     contestants: dict[str, Density] = {"Gaussian": gaussian, label: mixture, name: density}
     figures = {k: log_prob_in_blocks(p, test).double() for k, p in contestants.items()}

@@ -71,7 +71,7 @@ def run(folder: Path, seed: int, quick: bool, quiet: bool) -> tuple[list[str], l
     torch.manual_seed(seed)
     flow = realnvp(KEPT, activation="silu", depth=6, hidden=(32, 32), base=GaussianMixture(KEPT, 10))
     fit(flow, train, lr=1e-3, batch_size=64, epochs=1 if quick else None, seed=seed, progress=not quiet)
-    compared = compare("RealNVP on ten Gaussians", flow, train, test)
+    compared = compare("RealNVP on ten Gaussians", flow, train, test, most=2 if quick else 12)
 
     flow = flow.double()
     unit = float(train.std())
@@ -81,7 +81,7 @@ def run(folder: Path, seed: int, quick: bool, quiet: bool) -> tuple[list[str], l
         f"The data here are not the pixels but their first {KEPT} principal components ({digits.explained:.0%} of the "
         f"variance), taken on the {len(train)} training rows. {len(test)} rows are held out."
     )
-    morph_table, morph_picture, converged = _morphs(digits, flow, space)
+    morph_table, morph_picture, converged = _morphs(digits, flow, space, 10 if quick else 300)
     distances = {
         WAYS[0]: torch.cdist(test, train).double() / unit,
         WAYS[1]: _space(flow, train.double(), unit, power=0.0).pairwise(test.double(), train.double()),
@@ -181,13 +181,15 @@ def _accuracy(distance: Tensor, known: Tensor, wanted: Tensor) -> float:
     return float((known[distance.argmin(1)] == wanted).double().mean())
 
 
-def _morphs(digits: Digits, flow: Density, space: FermatSpace) -> tuple[list[tuple[str, ...]], "Figure", int]:
+def _morphs(
+    digits: Digits, flow: Density, space: FermatSpace, max_iter: int
+) -> tuple[list[tuple[str, ...]], "Figure", int]:
     """Lengths, picture and number of converged paths between the first held-out digits of some classes."""
     labels = digits.labels[digits.test]
     first = {c: digits.x[digits.test][int((labels == c).nonzero()[0])] for c in {c for pair in MORPHS for c in pair}}
     x = torch.stack([first[a] for a, _ in MORPHS]).double()
     y = torch.stack([first[b] for _, b in MORPHS]).double()
-    found = space.solve(x, y, max_iter=300)
+    found = space.solve(x, y, max_iter=max_iter)
     line = space.dist(x, y, method="line")
     straight = space.space.dist(x, y)
     rows: list[tuple[str, ...]] = [

@@ -109,7 +109,7 @@ def _numeric(raw: Raw, names: Sequence[str]) -> np.ndarray:
         it = "it" if len(text) == 1 else "them"
         raise ValueError(
             f"{raw.path}: {listed(list(text))} {'holds' if len(text) == 1 else 'hold'} text{few} "
-            f"({raw.where(bad[0])}: {cell!r}): leave {it} out with --drop {_flag(text)}, or turn the text into numbers."
+            f"({raw.where(int(bad[0]))}: {cell!r}): leave {it} out with --drop {_flag(text)}, or turn the text into numbers."
         )
     return np.stack([v for v, _ in pairs], 1)
 
@@ -126,7 +126,7 @@ def _refuse_empty_and_infinite(raw: Raw, names: Sequence[str], values: np.ndarra
     if len(infinite):
         row, j = infinite[0]
         raise ValueError(
-            f"{raw.path}: column {names[j]!r} holds infinity ({raw.where(row)}): correct or blank that cell."
+            f"{raw.path}: column {names[j]!r} holds infinity ({raw.where(int(row))}): correct or blank that cell."
         )
 
 
@@ -134,7 +134,7 @@ def _about_blanks(raw: Raw, names: Sequence[str], blank: np.ndarray) -> str:
     counts = {names[j]: int(blank[:, j].sum()) for j in np.flatnonzero(blank.any(0))}
     most = ", ".join(f"{n!r} {c}" for n, c in sorted(counts.items(), key=lambda item: -item[1])[:4])
     hit = np.flatnonzero(blank.any(1))
-    rows = ", ".join(raw.where(r).split()[1] for r in hit[:3]) + (", ..." if len(hit) > 3 else "")
+    rows = ", ".join(raw.where(int(r)).split()[1] for r in hit[:3]) + (", ..." if len(hit) > 3 else "")
     unit = "row" if raw.lines is None else "line"
     return (
         f"{raw.path}: {len(hit)} of {len(raw)} rows have blank cells ({most}; at {unit} {rows}): leave the rows out "

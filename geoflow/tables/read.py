@@ -121,8 +121,7 @@ def _read_text(path: str | os.PathLike[str]) -> Raw:
     if start is None:
         raise ValueError(f"{path} is empty.")
     head = lines[start].lstrip("# \t") if lines[start].startswith("#") else lines[start]
-    counts = {d: head.count(d) for d in ",;\t"}
-    delimiter = max(counts, key=lambda d: counts[d]) if any(counts.values()) else " "
+    delimiter = _delimiter([head, *lines[start + 1 : start + 50]])
     reader = csv.reader([head, *lines[start + 1 :]], delimiter=delimiter, skipinitialspace=True)
     table: list[list[str]] = []
     numbers: list[int] = []
@@ -147,6 +146,17 @@ def _read_text(path: str | os.PathLike[str]) -> Raw:
         np.zeros(0, dtype=str) for _ in names
     ]
     return Raw(str(path), names, columns, named, numbers[named:], delimiter == ";")
+
+
+def _delimiter(lines: list[str]) -> str:
+    """What cuts every line into as many cells; where nothing does, what is most frequent in the first."""
+    filled = [line for line in lines if line.strip()]
+    for mark in "\t;,":
+        widths = {len(row) for row in csv.reader(filled, delimiter=mark, skipinitialspace=True)}
+        if len(widths) == 1 and widths != {1}:
+            return mark
+    counts = {mark: filled[0].count(mark) for mark in ",;\t"}
+    return max(counts, key=lambda mark: counts[mark]) if any(counts.values()) else " "
 
 
 def _is_header(table: list[list[str]]) -> bool:

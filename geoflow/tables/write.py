@@ -51,10 +51,10 @@ def write(
 def writable(path: str | os.PathLike[str], suffixes: Sequence[str] | None = None) -> Path:
     """`path` if a file can be written there, asked before the work and not after it."""
     path = Path(path)
-    if suffixes is not None and path.suffix.lower() not in suffixes:
-        raise ValueError(f"{path}: unknown suffix {path.suffix!r}; expected {' '.join(suffixes)}.")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name a file in it.")
+    if suffixes is not None and path.suffix.lower() not in suffixes:
+        raise ValueError(f"{path}: unknown suffix {path.suffix!r}; expected {' '.join(suffixes)}.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}: make it first.")
     if not os.access(path if path.exists() else path.parent, os.W_OK):

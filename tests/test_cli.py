@@ -1,0 +1,603 @@
+"""The command line as people use it: a CSV with an id, blank cells and a header goes through every verb; errors are
+one line on stderr with exit code 2 and say what to do."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from geoflow import GaussianMixture, StandardNormal, describe, load, save
+from geoflow.cli import main
+
+HEADER = ["id", "length (mm)", "mass [kg]", "kind"]
+TINY = ["--depth", "2", "--hidden", "8", "--components", "1", "--epochs", "1", "--quiet"]
+
+
+def rows(n=200, seed=0):
+    """Made measurements with an id, a text column and every 20th mass blank."""
+    rng = np.random.default_rng(seed)
+    length = rng.normal(100, 20, n)
+    mass = 0.01 * length + rng.normal(0, 0.1, n)
+    cells = zip(length, mass, np.arange(n) % 20 == 7, strict=True)
+    return [[str(i + 1), f"{a:.4f}", "" if blank else f"{m:.5f}", "ab"[i % 2]] for i, (a, m, blank) in enumerate(cells)]
+
+
+def write_csv(path, header, body, delimiter=","):
+    with open(path, "w", newline="") as file:
+        csv.writer(file, delimiter=delimiter).writerows([header, *body] if header else body)
+    return str(path)
+
+
+@pytest.fixture
+def table(tmp_path):
+    return write_csv(tmp_path / "table.csv", HEADER, rows())
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """A folder with the table and a Gaussian fitted to it, and what `fit` printed."""
+    folder = tmp_path_factory.mktemp("fitted")
+    path = write_csv(folder / "table.csv", HEADER, rows())
+    model = str(folder / "model.safetensors")
+    command = ["fit", path, "--drop", "id,kind", "--missing", "drop", "--model", "gaussian", "--out", model, "--quiet"]
+    assert main(command) == 0
+    return path, model
+
+
+def run(capsys, *argv):
+    """Exit code, stdout and stderr of a command."""
+    capsys.readouterr()
+    try:
+        code = main([str(a) for a in argv])
+    except SystemExit as stop:
+        code = stop.code
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def refused(capsys, *argv):
+    """The one line that a command is refused with."""
+    code, out, err = run(capsys, *argv)
+    assert code == 2, (out, err)
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1, err
+    assert "Traceback" not in err
+    return err
+
+
+def read_back(text):
+    body = list(csv.reader(io.StringIO(text)))
+    return body[0], body[1:]
+
+
+# -- the way of a user with a CSV ------------------------------------------------------------------------------------
+
+
+def test_errors_lead_from_the_table_to_the_fit(capsys, table, tmp_path):
+    """Each refusal names the flag that the next command needs."""
+    model = tmp_path / "m.safetensors"
+    first = refused(capsys, "fit", table, "--out", model)
+    assert "column 'kind' holds text (line 2: 'a')" in first
+    assert "--drop kind" in first
+    second = refused(capsys, "fit", table, "--out", model, "--drop", "kind")
+    assert "10 of 200 rows have blank cells ('mass [kg]' 10; at line 9, 29, 49, ...)" in second
+    assert "--missing drop" in second
+    assert not model.exists()
+    flags = ["--drop", "kind", "--missing", "drop", "--model", "gaussian", "--out", model]
+    code, out, err = run(capsys, "fit", table, *flags)
+    assert code == 0
+    assert "'id' looks like a row number" in err
+    assert "--drop id" in err
+    assert "10 rows with blank cells left out" in out
+
+
+def test_fit_says_what_it_did_and_writes_notes(capsys, table, tmp_path):
+    model = tmp_path / "m.safetensors"
+    code, out, err = run(capsys, "fit", table, "--drop", "id,kind", "--missing", "drop", "--out", model, *TINY)
+    assert code == 0
+    assert err == ""
+    lines = dict(line.split(None, 1) for line in out.splitlines())
+    assert list(lines) == ["table", "rows", "model", "held", "file", "config", "next"]
+    assert "190 rows × 2 columns" in lines["table"]
+    assert "152 to train" in lines["rows"]
+    assert "38 held out" in lines["rows"]
+    assert "nats per row" in lines["held"]
+    notes = describe(model)
+    assert notes["columns"] == ["length (mm)", "mass [kg]"]
+    assert notes["units"] == {"length (mm)": "mm", "mass [kg]": "kg"}
+    assert notes["split"]["fraction"] == 0.2
+    assert notes["config"] == json.loads(lines["config"])
+    assert notes["training"]["epochs"] == 1
+    assert load(model).dim == 2
+
+
+def test_one_seed_one_model(capsys, table, tmp_path):
+    a, b, c = (tmp_path / f"{n}.safetensors" for n in "abc")
+    for path, seed in ((a, 1), (b, 1), (c, 2)):
+        flags = ["--drop", "id,kind", "--missing", "drop", "--seed", seed, "--out", path]
+        assert run(capsys, "fit", table, *flags, *TINY)[0] == 0
+    weights = [torch.cat([p.flatten() for p in load(path).parameters()]) for path in (a, b, c)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_logprob_appends_two_columns_and_keeps_the_rest(capsys, fitted, tmp_path):
+    table, model = fitted
+    code, out, err = run(capsys, "logprob", model, table)
+    assert code == 0
+    header, body = read_back(out)
+    assert header == [*HEADER, "log_prob", "percentile"]
+    assert len(body) == 190
+    assert "10 of 200 rows" in err
+    assert "--missing keep" in err
+    kept = [r for r in rows() if r[2]]
+    assert [r[:4] for r in body] == kept
+    x = torch.tensor([[float(a), float(b)] for _, a, b, _ in kept])
+    assert np.allclose([float(r[4]) for r in body], load(model).log_prob(x).detach(), atol=1e-4)
+    share = np.array([float(r[5]) for r in body])
+    order = np.argsort([float(r[4]) for r in body])
+    assert (np.diff(share[order]) >= 0).all()
+    assert 40 < np.median(share) < 60
+
+    scored = tmp_path / "scored.csv"
+    assert run(capsys, "logprob", model, table, "--missing", "keep", "--out", scored)[0] == 0
+    _, body = read_back(scored.read_text())
+    assert [r[:4] for r in body] == rows()
+    assert [r[4] == "" for r in body] == [r[2] == "" for r in rows()]
+
+
+def test_percentiles_count_the_training_rows(capsys, fitted, tmp_path):
+    """A row in the middle of all is likelier than nearly every training row, a row far off than none."""
+    _, model = fitted
+    new = write_csv(tmp_path / "new.csv", ["mass [kg]", "length (mm)"], [["1.0", "100"], ["9", "-400"]])
+    _, out, _ = run(capsys, "logprob", model, new)
+    header, body = read_back(out)
+    assert header[:2] == ["mass [kg]", "length (mm)"], "columns are found by name, in any order"
+    assert float(body[0][-1]) > 90
+    assert float(body[1][-1]) == 0
+
+
+def test_sample_writes_the_header_and_repeats_by_seed(capsys, fitted, tmp_path):
+    _, model = fitted
+    one, two, three = (run(capsys, "sample", model, "-n", 300, "--seed", s)[1] for s in (1, 1, 2))
+    assert one == two != three
+    header, body = read_back(one)
+    assert header == ["length (mm)", "mass [kg]"]
+    drawn = np.array(body, dtype=float)
+    assert drawn.shape == (300, 2)
+    assert abs(drawn[:, 0].mean() - 100) < 6
+    assert abs(np.corrcoef(drawn.T)[0, 1] - 0.9) < 0.07
+    path = tmp_path / "new.npz"
+    code, out, err = run(capsys, "sample", model, "-n", 5, "--out", path)
+    assert (code, out) == (0, "")
+    assert "5 rows" in err
+    file = np.load(path)
+    assert file["x"].shape == (5, 2)
+    assert list(file["columns"]) == header
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What `check` was called with; its slowest line, the classifier's p-value, is left out."""
+    import geoflow.diagnostics
+
+    seen = {}
+    real = geoflow.diagnostics.check
+
+    def quick(density, x, train=None, **kwargs):
+        seen.update(x=x, train=train)
+        return real(density, x, train=train, permutations=0, samples=300)
+
+    monkeypatch.setattr(geoflow.diagnostics, "check", quick)
+    return seen
+
+
+def test_check_finds_the_rows_that_fit_held_out(capsys, fitted, asked):
+    """The same split: the rows it is given have the mean log p that `fit` quoted."""
+    table, model = fitted
+    code, out, _ = run(capsys, "check", model, table, "--quiet")
+    assert code == 0
+    assert "38 rows of" in out
+    assert "held out in training, against the 152 training rows" in out
+    assert "held-out log p" in out
+    assert len(asked["x"]) == 38
+    assert len(asked["train"]) == 152
+    quoted = describe(model)["training"]
+    density = load(model).requires_grad_(False)
+    assert float(density.log_prob(asked["x"]).mean()) == pytest.approx(quoted["test_log_prob"], abs=1e-4)
+    assert float(density.log_prob(asked["train"]).mean()) == pytest.approx(quoted["train_log_prob"], abs=1e-4)
+
+
+def test_check_on_other_rows_takes_all_of_them(capsys, fitted, tmp_path):
+    _, model = fitted
+    other = write_csv(tmp_path / "other.csv", HEADER, rows(60, seed=5))
+    picture = tmp_path / "check.png"
+    code, out, _ = run(capsys, "check", model, other, "--json", "--plot", picture, "--quiet")
+    found = json.loads(out)
+    assert code == 0
+    assert found["rows"] == 57
+    assert found["train_rows"] == 0
+    assert {line["name"] for line in found["lines"]} >= {"held-out log p", "mass"}
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_strict_check_of_a_bad_model_exits_with_one(capsys, tmp_path, asked):
+    save(StandardNormal(2), tmp_path / "bad.safetensors")
+    far = np.random.default_rng(0).normal(5, 3, (80, 2))
+    np.save(tmp_path / "far.npy", far)
+    assert run(capsys, "check", tmp_path / "bad.safetensors", tmp_path / "far.npy", "--strict", "--quiet")[0] == 1
+
+
+# -- distances -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def moons(tmp_path_factory):
+    """A known mixture whose file has no notes, and a table without a header: the arms of a cross."""
+    folder = tmp_path_factory.mktemp("moons")
+    spread = torch.stack([torch.diag(torch.tensor([9.0, 0.09])), torch.diag(torch.tensor([0.09, 9.0]))])
+    cross = GaussianMixture.of(torch.tensor([0.5, 0.5]), torch.zeros(2, 2), spread)
+    save(cross, folder / "cross.safetensors")
+    x = cross.sample(200, generator=torch.Generator().manual_seed(0)).numpy().astype(np.float64)
+    x[0], x[1], x[2] = (4.0, 0.0), (0.0, 4.0), (-4.0, 0.0)
+    np.save(folder / "cross.npy", x)
+    return str(folder / "cross.npy"), str(folder / "cross.safetensors")
+
+
+def test_dist_measures_both_in_standardised_coordinates(capsys, moons, tmp_path):
+    table, model = moons
+    paths, out_file = tmp_path / "paths.csv", tmp_path / "d.csv"
+    command = ["dist", model, table, "--pairs", "0:1,0:2", "--paths", paths, "--out", out_file]
+    code, out, _ = run(capsys, *command, "--quiet")
+    assert code == 0
+    assert "standardised coordinates" in out
+    assert "2 of 2 paths converged" in out
+    found = json.loads(run(capsys, *command, "--quiet", "--json")[1])
+    x = np.load(table)
+    std = x.std(0)
+    assert found["scale"] == pytest.approx(std.tolist(), rel=1e-5)
+    straight = [np.linalg.norm((x[a] - x[b]) / std) for a, b in ((0, 1), (0, 2))]
+    assert found["pairs"]["euclidean"] == pytest.approx(straight, rel=1e-6)
+    across, along = found["pairs"]["ratio"]
+    assert across > 1.15 * along, "from arm to arm the way leads through the middle"
+    header, body = read_back(paths.read_text())
+    assert header == ["row_a", "row_b", "share", "x0", "x1"]
+    way = np.array([r for r in body if r[1] == "1"], dtype=float)
+    assert np.allclose(way[[0, -1], 3:], x[[0, 1]], atol=1e-5)
+    assert np.linalg.norm(way[:, 3:], axis=1).min() < 1.5
+    assert read_back(out_file.read_text())[0][:4] == ["row_a", "row_b", "euclidean", "fermat"]
+
+
+def test_dist_names_neighbours_under_both(capsys, moons):
+    table, model = moons
+    _, out, _ = run(capsys, "dist", model, table, "--neighbors", 3, "--rows", "0,1", "--json", "--quiet")
+    found = json.loads(out)["neighbors"]
+    assert [f["row"] for f in found] == [0, 1]
+    x = np.load(table)
+    scaled = x / x.std(0)
+    for f in found:
+        gap = np.linalg.norm(scaled - scaled[f["row"]], axis=1)
+        gap[f["row"]] = np.inf
+        assert [r for r, _ in f["euclidean"]] == np.argsort(gap)[:3].tolist()
+        assert f["row"] not in [r for r, _ in f["fermat"]]
+        lengths = [d for _, d in f["fermat"]]
+        assert lengths == sorted(lengths)
+        assert len(lengths) == 3
+
+
+def test_dist_thins_out_a_large_table_but_keeps_the_rows_asked_for(capsys, moons):
+    table, model = moons
+    command = ["dist", model, table, "--pairs", "0:199", "--points", "50", "--json"]
+    _, out, err = run(capsys, *command)
+    assert "50 of 200 rows carry the graph" in err
+    assert json.loads(out)["pairs"]["row_b"] == [199]
+
+
+def test_dist_refuses(capsys, moons, fitted):
+    table, model = moons
+    assert "no row 200: its rows count from 0 to 199" in refused(capsys, "dist", model, table, "--pairs", "0:200")
+    assert "such as 0:5,3:9" in refused(capsys, "dist", model, table, "--pairs", "0-5")
+    assert "--rows goes with --neighbors" in refused(capsys, "dist", model, table, "--rows", "1")
+    assert "only 199 others" in refused(capsys, "dist", model, table, "--neighbors", "200", "--rows", "1")
+    table, model = fitted
+    assert "row 7 (line 9) has a blank cell" in refused(capsys, "dist", model, table, "--pairs", "7:8", "--quiet")
+
+
+# -- settings --------------------------------------------------------------------------------------------------------
+
+
+def test_the_configuration_comes_back(capsys, table, tmp_path):
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    flags = ["--drop", "id,kind", "--missing", "drop", "--seed", "3", "--lr", "0.01", "--out", first, "--json"]
+    _, out, _ = run(capsys, "fit", table, *flags, *TINY)
+    printed = tmp_path / "run.json"
+    printed.write_text(out)
+    assert run(capsys, "fit", "--config", printed, "--out", second, "--quiet")[0] == 0
+    a, b = load(first), load(second)
+    assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+    code, out, _ = run(capsys, "fit", "--config", first, "--out", second, "--seed", 4, "--json", "--quiet")
+    assert code == 0
+    again = json.loads(out)["config"]
+    assert again["seed"] == 4, "a flag wins over the file"
+    assert again["lr"] == 0.01, "the file wins over the default"
+
+    for text, message in (("{", "no JSON"), ("[1]", "no configuration"), ('{"epoch": 3}', "did you mean 'epochs'")):
+        printed.write_text(text)
+        assert message in refused(capsys, "fit", table, "--config", printed)
+    assert "no such file" in refused(capsys, "fit", table, "--config", tmp_path / "no.json")
+    assert "needs a TABLE" in refused(capsys, "fit", "--quiet")
+
+
+def test_weights_column_counts_rows(capsys, tmp_path):
+    """A Gaussian base is shifted to where the weights are; the weights are no data column."""
+    rng = np.random.default_rng(0)
+    body = [[f"{v:.4f}", f"{rng.normal():.4f}", "1" if i % 2 else "0"] for i, v in enumerate(rng.normal(0, 1, 200))]
+    for i in range(0, 200, 2):
+        body[i][0] = f"{float(body[i][0]) + 50:.4f}"
+    path = write_csv(tmp_path / "w.csv", ["a", "b", "w"], body)
+    model = tmp_path / "w.safetensors"
+    flags = ["--weights", "w", "--depth", "2", "--hidden", "8", "--components", "1", "--quiet", "--out", model]
+    code, out, _ = run(capsys, "fit", path, *flags, "--epochs", "40", "--lr", "0.02")
+    assert code == 0
+    assert "weights from 'w'" in out
+    assert describe(model)["columns"] == ["a", "b"]
+    drawn = load(model).sample(500, generator=torch.Generator().manual_seed(0))
+    assert float(drawn[:, 0].median()) < 20
+    bad = write_csv(tmp_path / "neg.csv", ["a", "b", "w"], [["1", "2", "-1"], ["2", "3", "1"], ["3", "5", "1"]])
+    assert "must be at least 0" in refused(capsys, "fit", bad, "--weights", "w", "--out", model)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "mixture"])
+def test_models_without_steps(capsys, table, tmp_path, kind):
+    model = tmp_path / "m.safetensors"
+    flags = ["--drop", "id,kind", "--missing", "drop", "--model", kind, "--components", "2", "--out", model, "--quiet"]
+    assert run(capsys, "fit", table, *flags)[0] == 0
+    assert isinstance(load(model), GaussianMixture)
+    assert load(model).components == (1 if kind == "gaussian" else 2)
+
+
+def test_constant_columns(capsys, tmp_path):
+    body = [[r[1], r[1][::-1].replace(".", ""), "3"] for r in rows(50)]
+    path = write_csv(tmp_path / "c.csv", ["a", "b", "c"], body)
+    model = tmp_path / "m.safetensors"
+    flags = ["--model", "gaussian", "--out", model]
+    line = refused(capsys, "fit", path, *flags, "--quiet")
+    assert "column 'c' is constant" in line
+    assert "--drop-constant" in line
+    code, out, _ = run(capsys, "fit", path, *flags, "--drop-constant", "--quiet")
+    assert code == 0
+    assert "constant column 'c' left out" in out
+    assert describe(model)["columns"] == ["a", "b"]
+
+
+def test_remarks_on_rows_name_the_column(capsys, tmp_path):
+    body = [[str(i % 7), f"{np.sin(i):.5f}"] for i in range(60)]
+    path = write_csv(tmp_path / "whole.csv", ["age", "x"], body)
+    _, _, err = run(capsys, "fit", path, "--model", "gaussian", "--out", tmp_path / "m.safetensors")
+    remarks = [line for line in err.splitlines() if line.startswith("remark")]
+    assert len([r for r in remarks if "whole numbers" in r]) == 1
+    assert "'age'" in err
+
+
+def test_threads_and_global_state_are_put_back(capsys, fitted):
+    before = torch.get_num_threads()
+    assert run(capsys, "sample", fitted[1], "-n", 3, "--threads", 2)[0] == 0
+    assert torch.get_num_threads() == before
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".tsv", ".txt"])
+def test_other_tables_give_the_same_fit(capsys, tmp_path, suffix):
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    path = tmp_path / f"t{suffix}"
+    if suffix == ".npy":
+        np.save(path, x)
+    elif suffix == ".npz":
+        np.savez(path, x=x, columns=np.array(["a", "b"]))
+    else:
+        np.savetxt(path, x, delimiter="\t" if suffix == ".tsv" else " ", header="a b" if suffix == ".txt" else "")
+    model = tmp_path / "m.safetensors"
+    assert run(capsys, "fit", path, "--model", "gaussian", "--test", "0", "--out", model, "--quiet")[0] == 0
+    notes = describe(model)
+    assert notes["columns"] == (["x0", "x1"] if suffix in (".npy", ".tsv") else ["a", "b"])
+    assert np.allclose(load(model).means.detach()[0], x.mean(0), atol=1e-5)
+    assert notes["split"]["rows"] == 60
+
+
+def test_semicolons_commas_quotes_and_byte_order_marks(capsys, tmp_path):
+    body = [[f"{i / 7:.3f}".replace(".", ","), f'"{i * i % 11},5"'] for i in range(30)]
+    text = '\ufeffa;"b, wide"\n' + "\n".join(";".join(r) for r in body) + "\n\n"
+    path = tmp_path / "euro.csv"
+    path.write_text(text, encoding="utf-8")
+    model = tmp_path / "m.safetensors"
+    code = run(capsys, "fit", path, "--model", "gaussian", "--test", "0", "--out", model)[0]
+    assert code == 0
+    assert describe(model)["columns"] == ["a", "b, wide"]
+    assert float(load(model).means[0, 0]) == pytest.approx(np.mean([i / 7 for i in range(30)]), abs=1e-3)
+    _, out, _ = run(capsys, "logprob", model, path, "--quiet")
+    _, scored = read_back(out)
+    assert float(scored[3][0]) == pytest.approx(3 / 7, abs=1e-3), "written with points, since commas separate"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.csv", "", "is empty"),
+        ("b.csv", "a,b\n", "no rows below its header"),
+        ("c.csv", "a,b\n1,2\n3\n", "line 3 has 1 cells, the first has 2"),
+        ("d.csv", "a,a\n1,2\n3,4\n", "names column 'a' more than once"),
+        ("e.csv", "a,b\n1,2\n3,inf\n4,5\n6,7\n", "column 'b' holds infinity (line 3)"),
+        ("f.csv", "a,b\n1,\n3,\n4,\n", "column 'b' is empty"),
+        ("g.csv", "a,b\n1,2\n3,4*\n4,5\n6,7\n", "column 'b' holds text in 1 of 4 rows (line 3: '4*')"),
+        ("h.xlsx", "x", "unknown suffix '.xlsx'"),
+        ("i.npy", "no array", "no plain array file"),
+        ("j.csv", "a,b\n1,2\n", "1 rows to use"),
+    ],
+)
+def test_bad_tables_are_one_line(capsys, tmp_path, name, content, says):
+    path = tmp_path / name
+    path.write_text(content)
+    assert says in refused(capsys, "fit", path, "--out", tmp_path / "m.safetensors", "--quiet")
+
+
+@pytest.mark.parametrize(
+    ("array", "says"),
+    [
+        (np.zeros((3, 4, 5)), "shape (3, 4, 5); a table has two axes"),
+        (np.zeros((3, 2), complex), "not real numbers"),
+        (np.array([["a", "b"]]), "not real numbers"),
+        (np.zeros(4), "shape (4,)"),
+    ],
+)
+def test_bad_arrays_are_one_line(capsys, tmp_path, array, says):
+    np.save(tmp_path / "t.npy", array)
+    assert says in refused(capsys, "fit", tmp_path / "t.npy", "--out", tmp_path / "m.safetensors")
+
+
+def test_archives_with_several_tables_ask_which(capsys, tmp_path):
+    np.savez(tmp_path / "t.npz", train=np.random.default_rng(0).normal(size=(40, 2)), test=np.zeros((3, 2)))
+    model = tmp_path / "m.safetensors"
+    line = refused(capsys, "fit", tmp_path / "t.npz", "--out", model)
+    assert "train, test" in line
+    assert "--key" in line
+    flags = ["--key", "train", "--model", "gaussian", "--out", model, "--quiet"]
+    assert run(capsys, "fit", tmp_path / "t.npz", *flags)[0] == 0
+    assert "no array 'tran'" in refused(capsys, "fit", tmp_path / "t.npz", "--key", "tran", "--out", model)
+
+
+@pytest.mark.parametrize(("suffix", "module"), [(".parquet", "pyarrow"), (".h5", "h5py")])
+def test_files_of_the_extra_are_read_or_named(capsys, tmp_path, monkeypatch, suffix, module):
+    path = tmp_path / f"t{suffix}"
+    path.write_bytes(b"x")
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    line = refused(capsys, "fit", path, "--out", tmp_path / "m.safetensors")
+    assert "geoflow[files]" in line
+    assert module in line
+
+
+def test_parquet_and_h5_round_trip(capsys, fitted, tmp_path):
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("h5py")
+    for suffix in (".parquet", ".h5"):
+        path = tmp_path / f"new{suffix}"
+        assert run(capsys, "sample", fitted[1], "-n", 20, "--out", path)[0] == 0
+        assert run(capsys, "logprob", fitted[1], path)[0] == 0
+
+
+# -- what else goes wrong --------------------------------------------------------------------------------------------
+
+
+def test_names_that_are_nearly_right(capsys, table, fitted, tmp_path):
+    out = ["--out", tmp_path / "m.safetensors"]
+    assert "did you mean 'mass [kg]'" in refused(capsys, "fit", table, "--columns", "mass (kg)", *out)
+    assert "no column 'ID'" in refused(capsys, "fit", table, "--drop", "ID", *out)
+    assert "no column 'w'" in refused(capsys, "fit", table, "--weights", "w", *out)
+    _, model = fitted
+    other = write_csv(tmp_path / "o.csv", ["length", "mass [kg]"], [["1", "2"], ["3", "4"], ["5", "6"]])
+    line = refused(capsys, "logprob", model, other)
+    assert "lacks column 'length (mm)'" in line
+    assert "is it 'length' there?" in line
+    assert run(capsys, "logprob", model, other, "--columns", "length,mass [kg]", "--quiet")[0] == 0
+
+
+def test_another_number_of_columns(capsys, fitted, tmp_path):
+    np.save(tmp_path / "three.npy", np.zeros((4, 3)))
+    line = refused(capsys, "logprob", fitted[1], tmp_path / "three.npy")
+    assert "3 columns are chosen" in line
+    assert "fitted on 2 (length (mm), mass [kg])" in line
+
+
+def test_files_that_cannot_be(capsys, table, fitted, tmp_path):
+    _, model = fitted
+    assert "no such file" in refused(capsys, "fit", tmp_path / "no.csv", "--out", tmp_path / "m.safetensors")
+    assert "no such file" in refused(capsys, "sample", tmp_path / "no.safetensors")
+    assert "there is no folder" in refused(capsys, "fit", table, "--out", tmp_path / "no" / "m.safetensors")
+    assert "is a folder" in refused(capsys, "sample", model, "--out", tmp_path)
+    assert "unknown suffix '.pt'" in refused(capsys, "fit", table, "--out", tmp_path / "m.pt")
+    assert "unknown suffix '.doc'" in refused(capsys, "sample", model, "--out", tmp_path / "x.doc")
+    folder = tmp_path / "folder.csv"
+    folder.mkdir()
+    assert "is a folder" in refused(capsys, "fit", folder, "--out", tmp_path / "m.safetensors")
+
+
+def test_model_files_that_are_none(capsys, table, tmp_path):
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"not a model at all")
+    assert "truncated or no safetensors file" in refused(capsys, "logprob", broken, table)
+    torch.save({"a": torch.zeros(2)}, tmp_path / "pickle.safetensors")
+    assert "pickle" in refused(capsys, "sample", tmp_path / "pickle.safetensors")
+
+
+def test_settings_that_cannot_be(capsys, table, tmp_path):
+    common = ["fit", table, "--drop", "id,kind", "--missing", "drop", "--out", tmp_path / "m.safetensors", "--quiet"]
+    assert "unknown device" in refused(capsys, *common, "--device", "gpu7")
+    if not torch.cuda.is_available():
+        assert "sees no GPU" in refused(capsys, *common, "--device", "cuda")
+    assert "at least 1" in refused(capsys, *common, "--epochs", "0")
+    assert "fraction" in refused(capsys, *common, "--test", "1.5")
+    assert "unknown activation" in refused(capsys, *common, "--activation", "soft")
+    assert "mixture for one" in refused(capsys, *common, "--columns", "length (mm)")
+    assert "lr must be positive" in refused(capsys, *common, "--lr", "-1", *TINY)
+    assert "invalid choice" in refused(capsys, "score", table)
+    assert "required" in refused(capsys)
+
+
+def test_nothing_held_out_is_said(capsys, table, tmp_path, asked):
+    model = tmp_path / "m.safetensors"
+    flags = ["--drop", "id,kind", "--missing", "drop", "--model", "gaussian", "--test", "0", "--out", model, "--quiet"]
+    assert "nobody knows how good" in run(capsys, "fit", table, *flags)[1]
+    assert "no fair test" in run(capsys, "check", model, table, "--quiet")[1]
+
+
+@pytest.mark.parametrize("verb", ["demo", "fit", "check", "logprob", "sample", "dist"])
+def test_help_teaches(capsys, verb):
+    code, out, _ = run(capsys, verb, "--help")
+    assert code == 0
+    assert f"  geoflow {verb} " in out.split("example:")[1]
+
+
+# -- as a process ----------------------------------------------------------------------------------------------------
+
+
+def geoflow(*argv, folder=None, text=None):
+    command = [sys.executable, "-m", "geoflow.cli", *map(str, argv)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, input=text, check=False)
+
+
+def test_streams_of_a_process(fitted, tmp_path):
+    """Progress on stderr, results on stdout, the model where no name was given."""
+    table, _ = fitted
+    flags = ["--drop", "id,kind", "--missing", "drop", "--epochs", "2", "--components", "1"]
+    done = geoflow("fit", table, *flags, folder=tmp_path)
+    assert done.returncode == 0
+    assert "it/s" in done.stderr or "fit" in done.stderr
+    assert "it/s" not in done.stdout
+    assert (tmp_path / "table.safetensors").exists()
+    failed = geoflow("fit", table, folder=tmp_path)
+    assert failed.returncode == 2
+    assert failed.stdout == ""
+    assert len(failed.stderr.splitlines()) == 1
+
+
+def test_demo_runs_through(tmp_path):
+    """In a moment, with numbers that mean nothing: the page is whole and loads nothing."""
+    done = geoflow("demo", "--quick", "--quiet", "--out", tmp_path / "demo")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "demo" / "index.html").read_text()
+    pictures = sorted(p.name for p in (tmp_path / "demo").glob("*.png"))
+    assert pictures == ["digits_few_labels.png", "digits_morph.png", "digits_neighbours.png", "moons.png"]
+    assert page.count("data:image/png;base64,") == 4
+    assert "http" not in page
+    assert 'src="data:' in page
+    for word in ("held-out log p", "mixture of", "geoflow fit table.csv"):
+        assert word in page
+        assert word in done.stdout
+    for p in pictures:
+        assert str(tmp_path / "demo" / p) in done.stdout
