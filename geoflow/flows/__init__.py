@@ -4,5 +4,6 @@ from geoflow.flows.coupling import AffineCoupling
 from geoflow.flows.flow import Flow
 from geoflow.flows.permutation import Permutation
 from geoflow.flows.recipes import realnvp
+from geoflow.flows.reflection import Reflection
 
-__all__ = ["AffineCoupling", "Flow", "Permutation", "realnvp"]
+__all__ = ["AffineCoupling", "Flow", "Permutation", "Reflection", "realnvp"]

@@ -10,6 +10,7 @@ from geoflow.distributions import StandardNormal
 from geoflow.flows.coupling import AffineCoupling
 from geoflow.flows.flow import Flow
 from geoflow.flows.permutation import Permutation
+from geoflow.flows.reflection import Reflection
 from geoflow.maps import Bijection, ChainBijection, Standardize
 
 
@@ -24,7 +25,7 @@ def realnvp(
     base: Density | None = None,
     generator: Generator | None = None,
 ) -> Flow:
-    """RealNVP: affine couplings on standardised data, with a random permutation after every second. [dinh2017]
+    """RealNVP: affine couplings on standardised, reflected data, with a random permutation after every second. [dinh2017]
 
     Untrained, after `prepare`, it is the diagonal Gaussian of the data. Encode and decode cost one pass of `depth`
     small networks each.
@@ -36,10 +37,10 @@ def realnvp(
         hidden, activation, clamp: of the couplings (see `AffineCoupling`); a smooth activation ("silu") gives smoother
             scores and geodesics.
         base: the latent density; None is the standard normal.
-        generator: of the permutations (the networks' weights come from the global generator).
+        generator: of the reflection and the permutations (the networks' weights come from the global generator).
     """
     depth = validate.count(depth, "realnvp", "depth", 1)
-    parts: list[Bijection] = [Standardize(dim)]
+    parts: list[Bijection] = [Standardize(dim), Reflection(dim, generator=generator)]
     for layer in range(depth):
         parts.append(AffineCoupling(dim, context, hidden, activation, clamp))
         if dim > 2 and layer % 2 == 1 and layer < depth - 1:

@@ -25,7 +25,7 @@ from geoflow import (
     register,
 )
 from geoflow.distances import FermatSpace
-from geoflow.flows import AffineCoupling, Permutation, realnvp
+from geoflow.flows import AffineCoupling, Permutation, Reflection, realnvp
 from geoflow.nets import MLP
 from manifolds import Euclidean, Sphere
 from tests.laws.examples import GaussianPosterior
@@ -130,6 +130,7 @@ BIJECTIONS: dict[str, Case] = {
     "AffineCoupling(5, volume preserving)": Case(lambda: coupling(5, volume_preserving=True)),
     "AffineCoupling(3, context)": Case(lambda: coupling(3, context_dim=2)),
     "Permutation(5)": Case(lambda: Permutation(5, order=[2, 0, 1, 4, 3])),
+    "Reflection(5)": Case(lambda: Reflection(5)),
     "Standardize(3)": Case(lambda: scaled(3)),
     "Inverse(Standardize)": Case(lambda: Inverse(scaled(3))),
     "Inverse(AffineCoupling, context)": Case(lambda: Inverse(coupling(3, context_dim=2))),
