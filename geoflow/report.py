@@ -64,6 +64,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]], best: int | None
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
 
 
+def wide(html: str) -> str:
+    """HTML of ours that scrolls sideways where the window is narrow, such as a table's ``_repr_html_``."""
+    return f'<div class="scroll">{html}</div>'
+
+
 def command(*lines: str) -> str:
     """Commands to copy."""
     return f"<pre>{escape(chr(10).join(lines))}</pre>"

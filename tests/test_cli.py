@@ -233,6 +233,27 @@ def test_strict_check_of_a_bad_model_exits_with_one(capsys, tmp_path, asked):
     assert run(capsys, "check", tmp_path / "bad.safetensors", tmp_path / "far.npy", "--strict", "--quiet")[0] == 1
 
 
+def test_report_is_one_page(capsys, fitted, asked, tmp_path):
+    table, model = fitted
+    path = tmp_path / "report.html"
+    code, out, _ = run(capsys, "report", model, table, "--out", path, "--quiet")
+    assert code == 0
+    assert str(path) in out
+    page = path.read_text()
+    assert len(asked["x"]) == 38
+    for word in ("length (mm), mass [kg]", "38 rows of", "coverage", "The least likely rows"):
+        assert word in page
+    assert page.count("data:image/png;base64,") == 3, "the table's drawing, the columns, the plane"
+    assert "http" not in page
+    x = torch.tensor([[float(a), float(b)] for _, a, b, _ in rows() if b])
+    kept = [i for i, r in enumerate(rows()) if r[2]]
+    least = kept[int(load(model).log_prob(x).argmin())]
+    assert (
+        f"<tr><td>{least}</td>" in page.split("The least likely rows")[1].split("</tbody>")[0].split("<tbody>")[1][:40]
+    )
+    assert "unknown suffix '.pdf'" in refused(capsys, "report", model, table, "--out", tmp_path / "r.pdf")
+
+
 # -- distances -------------------------------------------------------------------------------------------------------
 
 
@@ -556,7 +577,7 @@ def test_nothing_held_out_is_said(capsys, table, tmp_path, asked):
     assert "no fair test" in run(capsys, "check", model, table, "--quiet")[1]
 
 
-@pytest.mark.parametrize("verb", ["demo", "fit", "check", "logprob", "sample", "dist"])
+@pytest.mark.parametrize("verb", ["demo", "fit", "check", "logprob", "sample", "dist", "report"])
 def test_help_teaches(capsys, verb):
     code, out, _ = run(capsys, verb, "--help")
     assert code == 0

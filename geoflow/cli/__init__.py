@@ -1,4 +1,4 @@
-"""The command line: ``geoflow demo | fit | check | logprob | sample | dist``.
+"""The command line: ``geoflow demo | fit | check | logprob | sample | dist | report``.
 
 Results on stdout, progress on stderr; what a user did wrong is one line on stderr and exit code 2.
 """
@@ -51,6 +51,10 @@ def _run(args: Any) -> int:
         from geoflow.cli.fit import run as fit
 
         return fit(args)
+    if args.verb == "report":
+        from geoflow.cli.page import run as report
+
+        return report(args)
     if args.verb == "dist":
         from geoflow.cli.dist import run as dist
 

@@ -93,7 +93,7 @@ def _distances(
 ) -> int:
     x, y = fitted.rows(table.values[ends[:, 0]]), fitted.rows(table.values[ends[:, 1]])
     straight = space.space.dist(x, y)
-    found = space.solve(x, y)
+    found = space.solve(x, y, max_iter=args.max_iter)
     ratio = found.length / straight
     rows = table.rows[ends]
     _explain(out, space)

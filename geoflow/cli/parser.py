@@ -15,6 +15,7 @@ Densities and the distances they make, for tables of numbers.
   geoflow logprob table.safetensors new.csv how likely is each row
   geoflow sample table.safetensors -n 500   new rows that look like the old
   geoflow dist table.safetensors table.csv  distances along the data, beside straight ones
+  geoflow report table.safetensors table.csv   all of it on one page
 
 `geoflow VERB --help` explains a verb, with an example to copy.
 """
@@ -106,6 +107,7 @@ def build() -> Parser:
     _logprob(verbs)
     _sample(verbs)
     _dist(verbs)
+    _report(verbs)
     return top
 
 
@@ -286,9 +288,25 @@ def _dist(verbs: "argparse._SubParsersAction[Parser]") -> None:
         "--rows", type=whole, metavar="0,1,2", help="with --neighbors: of which rows (default: three at random)"
     )
     group.add_argument("--power", type=float, help="exponent of the density (default 1 / number of columns)")
+    group.add_argument("--max-iter", type=positive, default=300, help="most steps of relaxing a path (default 300)")
     group.add_argument(
         "--points", type=positive, default=5000, help="at most so many rows carry the graph (default 5000)"
     )
     group.add_argument("--out", metavar="FILE", help="also write the distances to a table")
     group.add_argument("--paths", metavar="FILE", help="write the points along each geodesic to a table")
+    _common(p)
+
+
+def _report(verbs: "argparse._SubParsersAction[Parser]") -> None:
+    p = _verb(
+        verbs,
+        "report",
+        "what a model is, how good, and what it looks like, on one page",
+        "One HTML file that loads nothing from elsewhere: the figures of `check`, each column's rows beside samples, the "
+        "least likely rows.",
+        "  geoflow report table.safetensors table.csv --out report.html",
+    )
+    _model_and_table(p, "the table the model was fitted to, or new rows")
+    _table(p)
+    p.add_argument("--out", default="report.html", metavar="FILE", help="the page (default report.html)")
     _common(p)

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from geoflow.cli import split
 from geoflow.cli.common import Console, Fitted, blanks, console, match, open_model
@@ -22,26 +23,8 @@ def check(args: argparse.Namespace) -> int:
     _, table = match(fitted, args)
     if table.dropped:
         out.remark(blanks(table))
-    x = fitted.rows(table.values)
-    held = split.recall(table, fitted.notes.get("split"))
-    if held is not None and held.any():
-        mask = torch.as_tensor(held)
-        rows, train = x[mask], x[~mask]
-        which = (
-            f"{len(rows)} rows of {args.table} that were held out in training, against the {len(train)} training rows"
-        )
-    else:
-        rows, train = x, None
-        known = (
-            "nothing was held out in training, so these rows are no fair test"
-            if held is not None
-            else (
-                "not the table of the training: all rows count as held out, lines that need training rows are missing"
-            )
-        )
-        which = f"{len(rows)} rows of {args.table} ({known})"
-    torch.manual_seed(args.seed or 0)
-    found = honesty(fitted.density, rows, train=train)
+    rows, train, which = held_out_rows(fitted, table)
+    found = honesty(fitted.density, rows, train=train, seed=args.seed or 0)
     out.result(f"checked on {which}\n")
     out.result(str(found))
     if picture is not None:
@@ -50,6 +33,20 @@ def check(args: argparse.Namespace) -> int:
         out.remark(f"drawn in {picture}")
     out.data({"rows": len(rows), "train_rows": 0 if train is None else len(train), **found.to_dict()})
     return 1 if args.strict and not found.ok else 0
+
+
+def held_out_rows(fitted: Fitted, table: Table) -> tuple[Tensor, Tensor | None, str]:
+    """The rows of a table that are a fair test of the model, the rows it was trained on if they are here, and which."""
+    x, name = fitted.rows(table.values), table.raw.path
+    held = split.recall(table, fitted.notes.get("split"))
+    if held is not None and held.any():
+        mask = torch.as_tensor(held)
+        told = f"{int(mask.sum())} rows of {name} that were held out in training, against the {int((~mask).sum())} training rows"
+        return x[mask], x[~mask], told
+    why = "not the table of the training: all rows count as held out, lines that need training rows are missing"
+    if held is not None:
+        why = "nothing was held out in training, so these rows are no fair test"
+    return x, None, f"{len(x)} rows of {name} ({why})"
 
 
 def logprob(args: argparse.Namespace) -> int:

@@ -104,7 +104,8 @@ def run(folder: Path, seed: int, quick: bool, quiet: bool) -> tuple[list[str], l
     votes = (
         "A held-out digit takes the label of the nearest labelled one; all others stay unlabelled, but carry the graph "
         "along which Fermat distances run. The middle column is the same graph with plain lengths: what the graph "
-        "alone brings. ± is the standard error over 20 draws of the labelled rows."
+        "alone brings. ± is the standard error over 20 draws of the labelled rows. Once every row has its label, there is "
+        "nothing left to gain."
     )
     morph_header = ("from → to", "Euclidean", "Fermat", "Fermat cost of the straight line")
     lines = [
