@@ -7,7 +7,7 @@ import re
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,8 +25,8 @@ from geoflow.tables import Table, choose, counter_columns, read, writable
 from geoflow.train import History
 from geoflow.train import fit as train_model
 
-BIC_ROWS = 5000
-"""On how many training rows the number of Gaussians is chosen."""
+BIC_ROWS, BIC_COLUMNS = 5000, 64
+"""On how many training rows the number of Gaussians is chosen, and up to how many columns."""
 QUANTILES = 1001
 """How many quantiles of log p over the training rows a model file keeps, for percentiles."""
 
@@ -118,15 +118,21 @@ def build(settings: dict[str, Any], train: Tensor) -> Density:
         if dim < 2:
             raise ValueError("realnvp needs two columns or more: use --model mixture for one.")
         # On few rows a flow on one Gaussian loses to a plain mixture; on a mixture it starts where that ends.
-        components = settings["components"] or mixture_by_bic(train[:BIC_ROWS]).components
+        components = settings["components"] or _components(train)
         base = None if components == 1 else GaussianMixture(dim, components, seed=settings["seed"])
         return realnvp(
             dim, depth=settings["depth"], hidden=settings["hidden"], activation=settings["activation"], base=base
         )
     covariance, seed = settings["covariance"], settings["seed"]
     components = 1 if kind == "gaussian" else settings["components"]
-    components = components or mixture_by_bic(train[:BIC_ROWS], covariance, seed=seed).components
+    components = components or _components(train, covariance)
     return GaussianMixture(dim, components, covariance, seed=seed)
+
+
+def _components(train: Tensor, covariance: Literal["full", "diagonal"] = "full") -> int:
+    """How many Gaussians the training rows ask for, by BIC; one where trying would take minutes."""
+    few = train.shape[1] <= BIC_COLUMNS
+    return mixture_by_bic(train[:BIC_ROWS], covariance).components if few else 1
 
 
 def units(columns: list[str]) -> dict[str, str]:
