@@ -108,8 +108,8 @@ left.legend(frameon=False)
 plots.plot_along(flow, {"geodesic": solution.path, "straight line": line}, right)
 
 # %%
-# The number to check: on the average of the way, what lies between is almost two nats likelier along the geodesic, that
-# is some six times as likely; and the way is shorter where length counts by density.
+# The number to check: on the average of the way, what lies between is about two nats likelier along the geodesic, that
+# is some seven times as likely; and the way is shorter where length counts by density.
 
 on_path, on_line = flow.log_prob(solution.path).mean(), flow.log_prob(line).mean()
 print(f"mean log p on the way: geodesic {on_path:.1f}, straight line {on_line:.1f} nats")
