@@ -195,7 +195,9 @@ def _from_arrays(path: str | os.PathLike[str], arrays: dict[str, np.ndarray], ke
             f"{path} holds an array of shape {array.shape}; a table has two axes, rows and columns: reshape it."
         )
     named = names is not None and len(names) == array.shape[1]
-    labels = [str(n) for n in names] if named and names is not None else [f"x{j}" for j in range(array.shape[1])]
+    labels = [f"x{j}" for j in range(array.shape[1])]
+    if named and names is not None:
+        labels = [n.decode() if isinstance(n, bytes) else str(n) for n in names]  # HDF5 gives text as bytes
     return Raw(str(path), labels, list(array.T), named)
 
 
