@@ -146,12 +146,14 @@ def relax(
     """Relax paths ``(B, M+1, ambient)`` with fixed ends towards geodesics.
 
     A path is done when its step is below `tol` (1e-6, and never below 100 rounding errors) of its length in the
-    underlying space, or when its weighted length has changed by less than 1e-8 (16 rounding errors) of itself, for a full
-    step, three times in a row. A step that lengthens the path is taken back and retried shorter, path by path; finished
-    paths leave the batch. One iteration costs a value and score at M − 1 points and a value at M.
+    underlying space; or when its weighted length has changed by less than 1e-8 (16 rounding errors) of itself, for a full
+    step, three times in a row; or has not become shorter by 1e-7 (16 rounding errors) of itself in 30 accepted steps, as
+    on densities with kinks, where the path does not come to rest but its length does. A step that lengthens the path is
+    taken back and retried shorter, path by path; finished paths leave the batch. One iteration costs a value and score at
+    M − 1 points and a value at M.
     """
     eps, space, count = torch.finfo(path.dtype).eps, weight.space, len(path)
-    tol, still = max(tol or 1e-6, 100 * eps), max(1e-8, 16 * eps)
+    tol, still, gain = max(tol or 1e-6, 100 * eps), max(1e-8, 16 * eps), max(1e-7, 16 * eps)
     out = Relaxed(
         path.clone(),
         path.new_zeros(count),
@@ -164,22 +166,17 @@ def relax(
     memory = _Memory(delta)
     live = torch.arange(count, device=path.device)
     tau, quiet = path.new_ones(count), torch.zeros_like(live)
+    shortest, waited = state.log_length, torch.zeros_like(live)
     for iteration in range(max_iter + 1):
         rho = space._norm(state.x[:, 1:-1], delta).amax(1) / state.segment.sum(1)
-        done = ((rho <= tol) & (iteration >= min_iter)) | (quiet >= 3)
+        done = ((rho <= tol) & (iteration >= min_iter)) | (quiet >= 3) | (waited >= 30)
         leave = done if iteration < max_iter else torch.ones_like(done)
         if bool(leave.any()):
             gone, stay = live[leave], ~leave
             out.path[gone], out.log_length[gone] = state.x[leave], state.log_length[leave]
             out.converged[gone], out.iterations[gone] = done[leave], iteration
-            live, state, delta, rho, tau, quiet = (
-                live[stay],
-                state[stay],
-                delta[stay],
-                rho[stay],
-                tau[stay],
-                quiet[stay],
-            )
+            live, state, delta, rho = live[stay], state[stay], delta[stay], rho[stay]
+            tau, quiet, shortest, waited = tau[stay], quiet[stay], shortest[stay], waited[stay]
             ends = (ends[0][stay], ends[1][stay])
             memory.keep(stay)
             if not len(live):
@@ -200,6 +197,9 @@ def relax(
             torch.where(trial_rho < (1 - 0.02 * tau) * rho, 2.0 * tau, tau).clamp_max(1),
         )
         state = trial.where(accept, state)
+        shorter = state.log_length < shortest - gain
+        shortest = torch.where(shorter, state.log_length, shortest)
+        waited = torch.where(shorter, 0, waited + accept)
         delta = torch.where(accept[:, None, None], trial_delta, delta)
     return out
 
