@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from jaxtyping import TypeCheckError
 
 HEAVY = {
     *("scipy", "sklearn", "matplotlib", "pandas", "networkx", "joblib", "tqdm", "safetensors"),
@@ -50,3 +52,20 @@ def test_public_names_are_there() -> None:
         assert all(hasattr(package, name) for name in package.__all__)
         assert len(set(package.__all__)) == len(package.__all__)
     assert {"Flow", "GaussianMixture", "StandardNormal", "load", "save"} <= set(geoflow.__all__)
+
+
+def test_shapes_are_checked_here(generator: torch.Generator) -> None:
+    """What the run-time checker is for: a twin called with shapes that do not fit says so; users run without it."""
+    from geoflow import StandardNormal
+    from manifolds import Sphere
+
+    whole = torch.zeros(3, 2, dtype=torch.long)
+    with pytest.raises(TypeCheckError, match="ambient"):
+        StandardNormal(2)._log_prob(whole)
+    x = Sphere(2).sample_uniform(3, generator=generator)
+    with pytest.raises(TypeCheckError):
+        Sphere(2)._exp(x, x[:2])
+    code = "import torch, geoflow; print(geoflow.StandardNormal(2)._log_prob(torch.zeros(3, 2, dtype=torch.long)).shape)"
+    environment = os.environ | {"GEOFLOW_SHAPES": "unchecked"}
+    free = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert free.stdout.strip() == "torch.Size([3])"
