@@ -65,7 +65,9 @@ def test_shapes_are_checked_here(generator: torch.Generator) -> None:
     x = Sphere(2).sample_uniform(3, generator=generator)
     with pytest.raises(TypeCheckError):
         Sphere(2)._exp(x, x[:2])
-    code = "import torch, geoflow; print(geoflow.StandardNormal(2)._log_prob(torch.zeros(3, 2, dtype=torch.long)).shape)"
+    code = (
+        "import torch, geoflow; print(geoflow.StandardNormal(2)._log_prob(torch.zeros(3, 2, dtype=torch.long)).shape)"
+    )
     environment = os.environ | {"GEOFLOW_SHAPES": "unchecked"}
     free = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert free.stdout.strip() == "torch.Size([3])"
