@@ -152,15 +152,16 @@ def main() -> None:
 Made by `GEOFLOW_DATA=<folder> nox -s reproduce -- main_job` on {time.strftime("%Y-%m-%d")}, one thread. Row by row the same is
 `GEOFLOW_DATA=<folder> python -m tests.reproduce.run_main_job <name> ...`, which renews the rows of those names.
 
-Each row is `geoflow fit`, `check` and `dist` with their defaults (RealNVP, 8 couplings, on a mixture base by BIC; a fifth
-of the rows held out by seed), seconds of whole processes. Test log p, the Gaussian and the mixture
-(components by BIC on the training rows) are on the same held-out rows, in nats per row of the table as prepared: exact duplicates dropped, columns on a grid (fewer distinct values than
-a fifth of the rows) dequantised by noise of one step, constant columns dropped; MNIST is its first 32 principal scores after
-dequantisation, so its figures compare with nothing published. POWER is one month whose neighbouring minutes are alike: its
-held-out rows are not independent of the training rows. "labels": ADBench's are anomalies, so the area under the curve of
-−log p on held-out rows, anomalies being part of the training rows as well; MNIST's are digits, so the accuracy of {K} nearest
-neighbours for {QUERIES} held-out rows among {CARRIERS} training rows, Euclidean (standardised) / Fermat (relaxed, among the
-{4 * K} nearest). "converged" is the share of {PATHS} random geodesics whose relaxation met its stopping rule.
+Each row is `geoflow fit`, `check` and `dist` with their defaults (RealNVP, 8 couplings, on a mixture base by BIC; a
+fifth of the rows held out by seed), seconds of whole processes. Test log p, the Gaussian and the mixture (components
+by BIC on the training rows) are on the same held-out rows, in nats per row of the table as prepared: exact duplicates
+dropped, columns on a grid (fewer distinct values than a fifth of the rows) dequantised by noise of one step, constant
+columns dropped; MNIST is its first 32 principal scores after dequantisation, so its figures compare with nothing
+published. POWER is one month whose neighbouring minutes are alike: its held-out rows are not independent of the
+training rows. "labels": ADBench's are anomalies, so the area under the curve of −log p on held-out rows, anomalies
+being part of the training rows as well; MNIST's are digits, so the accuracy of {K} nearest neighbours for {QUERIES}
+held-out rows among {CARRIERS} training rows, Euclidean (standardised) / Fermat (relaxed, among the {4 * K} nearest).
+"converged" is the share of {PATHS} random geodesics whose relaxation met its stopping rule.
 
 """
     RESULTS.mkdir(exist_ok=True)
