@@ -161,7 +161,8 @@ published. POWER is one month whose neighbouring minutes are alike: its held-out
 training rows. "labels": ADBench's are anomalies, so the area under the curve of −log p on held-out rows, anomalies
 being part of the training rows as well; MNIST's are digits, so the accuracy of {K} nearest neighbours for {QUERIES}
 held-out rows among {CARRIERS} training rows, Euclidean (standardised) / Fermat (relaxed, among the {4 * K} nearest).
-"converged" is the share of {PATHS} random geodesics whose relaxation met its stopping rule.
+"converged" is the share of {PATHS} random geodesics, in float32 with {CARRIERS} rows in the graph, whose relaxation met
+its stopping rule.
 
 """
     RESULTS.mkdir(exist_ok=True)
