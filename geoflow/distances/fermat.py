@@ -169,7 +169,7 @@ class FermatSpace(nn.Module):
 
     @torch.no_grad()
     def solve(
-        self, x: Tensor, y: Tensor, start: str | Tensor = "auto", *, tol: float | None = None, max_iter: int = 100
+        self, x: Tensor, y: Tensor, start: str | Tensor = "auto", *, tol: float | None = None, max_iter: int = 200
     ) -> Solution:
         """Geodesics with the facts of how they were found.
 
@@ -177,7 +177,8 @@ class FermatSpace(nn.Module):
             x, y: ends ``(*batch, ambient)``, broadcasting.
             start: ``"auto"`` relaxes from the graph's path (where there are points) and from a jittered line, and keeps
                 the shorter; ``"graph"``, ``"line"``, or paths ``(*batch, K, ambient)`` from x to y.
-            tol, max_iter: of the relaxation (see `relax`).
+            tol, max_iter: of the relaxation (see `relax`), on each of the two grids. After the first 60 iterations paths
+                that still move take Newton-like steps, each of which costs as many scores a node as there are dimensions.
         """
         given = start if isinstance(start, Tensor) else None
         if given is None and start not in ("auto", "graph", "line"):
@@ -242,7 +243,9 @@ class FermatSpace(nn.Module):
         lengths = dijkstra(matrix, directed=True, indices=node[: len(x)])[:, node[len(x) :]]
         return doors.lengths(torch.as_tensor(lengths, dtype=x.dtype, device=x.device).log() + graph.shift)
 
-    def knn(self, q: Tensor, k: int, method: Method = "relax", candidates: int | None = None) -> tuple[Tensor, Tensor]:
+    def knn(
+        self, q: Tensor, k: int, method: Method = "relax", candidates: int | None = None, max_iter: int = 60
+    ) -> tuple[Tensor, Tensor]:
         """Fermat distances and indices ``(m, k)`` of the k points nearest to each query in this space.
 
         Args:
@@ -251,6 +254,7 @@ class FermatSpace(nn.Module):
             method: how candidates are measured (see `dist`).
             candidates: points nearest in the underlying space that are measured; None is 4 k + 8. Only these can be
                 found: near points that are apart in the underlying space are missed if it is too low.
+            max_iter: of the relaxation; the default ranks by the cheap steps alone, which suffices on smooth densities.
         """
         points = self._rows(None, "knn")
         q = self._rows(q, "knn")
@@ -261,8 +265,10 @@ class FermatSpace(nn.Module):
         if pool < k:
             raise ValueError(f"FermatSpace.knn: candidates = {candidates} must be at least k = {k}.")
         _, index = nearest(graphs.flat(self.space, points), graphs.flat(self.space, q), pool, self.knn_engine)
-        with torch.no_grad():
-            measured = self.dist(q[:, None], points[index], method)
+        if method == "relax":
+            measured = self.solve(q[:, None], points[index], max_iter=max_iter).length
+        else:
+            measured = self.dist(q[:, None], points[index], method).detach()
         order = measured.argsort(1)[:, :k]
         return measured.gather(1, order), index.gather(1, order)
 

@@ -1,20 +1,15 @@
-"""Relaxation of discretised paths to geodesics: Newton-like steps in a weighted H¹ metric, batched over paths.
+"""Relaxation of discretised paths to geodesics: preconditioned steps with a memory, batched over paths.
 
-A path x_0 … x_M with fixed ends is moved along the curvature that is missing for a geodesic of ds = p^{-β} |dx| at
-constant speed in the underlying space,
-
-    R_i = log_{x_i} x_{i+1} + log_{x_i} x_{i−1} + β (|v|² s − ⟨s, v⟩ v),    v = (x_{i+1} − x_{i−1}) / 2,
-
-preconditioned by the Laplacian weighted with λ, whose inverse along a path is two cumulative sums, and accelerated by
-the memory of its last steps. The number of iterations does not grow with M. Lengths are by Simpson's rule, in logs,
-shifted per path.
+The number of iterations does not grow with the nodes.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from geoflow.distances.steps import State, laplacian_step, measure
 from geoflow.distances.weight import ScoreWeight, Weight
 from manifolds import Manifold
 
@@ -31,64 +26,6 @@ class Relaxed:
     """Whether the stopping rule was met before the last allowed iteration ``(B,)``."""
     iterations: Tensor
     """Steps tried ``(B,)``."""
-
-
-@dataclass
-class _State:
-    """A path with what is known on it."""
-
-    x: Tensor  # (B, M+1, D)
-    forward: Tensor  # (B, M, D): log_{x_i} x_{i+1}
-    segment: Tensor  # (B, M): |forward|
-    log_node: Tensor  # (B, M+1): log λ
-    score: Tensor  # (B, M+1, D)
-    log_length: Tensor  # (B,)
-
-    def __getitem__(self, keep: Tensor) -> "_State":
-        return _State(*(getattr(self, f.name)[keep] for f in fields(self)))
-
-    def where(self, mask: Tensor, other: "_State") -> "_State":
-        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return _State(*(torch.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
-
-
-def _measure(weight: Weight | ScoreWeight, x: Tensor, ends: tuple[Tensor, Tensor] | None = None) -> _State:
-    """Everything about a path; `ends` are log λ ``(B, 2)`` and scores ``(B, 2, D)`` at its fixed ends, if known."""
-    space = weight.space
-    forward = space._log(x[:, :-1], x[:, 1:])
-    middles = space._exp(x[:, :-1], forward / 2)
-    segment = space._norm(x[:, :-1], forward)
-    if isinstance(weight, ScoreWeight):
-        log_node, log_middle, score = weight.along(x, middles, forward)
-    else:
-        if ends is None:
-            log_node, score = weight.log_and_score(x)
-        else:
-            inner, inner_score = weight.log_and_score(x[:, 1:-1])
-            log_node = torch.cat([ends[0][:, :1], inner, ends[0][:, 1:]], 1)
-            score = torch.cat([ends[1][:, :1], inner_score, ends[1][:, 1:]], 1)
-        log_middle = weight.log(middles)
-    log_cost = torch.stack([log_node[:, :-1], log_middle + _LOG4.to(x), log_node[:, 1:]]).logsumexp(0) - _LOG6.to(x)
-    return _State(x, forward, segment, log_node, score, (log_cost + segment.log()).logsumexp(1))
-
-
-_LOG4, _LOG6 = torch.log(torch.tensor([4.0, 6.0], dtype=torch.float64))
-
-
-def _step(weight: Weight | ScoreWeight, state: _State) -> Tensor:
-    """The preconditioned step δ ``(B, M−1, D)`` at the interior nodes."""
-    space, x = weight.space, state.x[:, 1:-1]
-    ahead, behind = state.forward[:, 1:], space._log(x, state.x[:, :-2])
-    v, s = (ahead - behind) / 2, state.score[:, 1:-1]
-    force = space._inner(x, v, v)[..., None] * s - space._inner(x, s, v)[..., None] * v
-    residual = ahead + behind + weight.power * force
-
-    floor = -600.0 if x.dtype == torch.float64 else -80.0
-    log_node = (state.log_node - state.log_node.amax(1, keepdim=True)).clamp_min(floor)
-    inverse_half = torch.exp(-(log_node[:, :-1] + log_node[:, 1:]) / 2)[..., None]
-    load = torch.nn.functional.pad((log_node[:, 1:-1].exp()[..., None] * residual).cumsum(1), (0, 0, 1, 0))
-    constant = (inverse_half * load).sum(1, keepdim=True) / inverse_half.sum(1, keepdim=True)
-    return space._to_tangent(x, ((constant - load) * inverse_half).cumsum(1)[:, :-1])
 
 
 class _Memory:
@@ -138,19 +75,20 @@ _ZERO = torch.tensor(0.0)
 def relax(
     weight: Weight | ScoreWeight,
     path: Tensor,
+    step: Callable[[Weight | ScoreWeight, State], Tensor] = laplacian_step,
     *,
     tol: float | None = None,
     max_iter: int = 100,
     min_iter: int = 0,
 ) -> Relaxed:
-    """Relax paths ``(B, M+1, ambient)`` with fixed ends towards geodesics.
+    """Relax paths ``(B, M+1, ambient)`` with fixed ends towards geodesics, by one of the moves of `steps`.
 
     A path is done when its step is below `tol` (1e-6, and never below 100 rounding errors) of its length in the
     underlying space; or when its weighted length has changed by less than 1e-8 (16 rounding errors) of itself, for a full
     step, three times in a row; or has not become shorter by 1e-7 (16 rounding errors) of itself in 30 accepted steps, as
     on densities with kinks, where the path does not come to rest but its length does. A step that lengthens the path is
     taken back and retried shorter, path by path; finished paths leave the batch. One iteration costs a value and score at
-    M − 1 points and a value at M.
+    M − 1 points and a value at M, and what the step costs.
     """
     eps, space, count = torch.finfo(path.dtype).eps, weight.space, len(path)
     tol, still, gain = max(tol or 1e-6, 100 * eps), max(1e-8, 16 * eps), max(1e-7, 16 * eps)
@@ -160,9 +98,9 @@ def relax(
         torch.zeros(count, dtype=torch.bool, device=path.device),
         torch.zeros(count, dtype=torch.long, device=path.device),
     )
-    state = _measure(weight, path)
+    state = measure(weight, path)
     ends = (state.log_node[:, [0, -1]], state.score[:, [0, -1]])
-    delta = _step(weight, state)
+    delta = step(weight, state)
     memory = _Memory(delta)
     live = torch.arange(count, device=path.device)
     tau, quiet = path.new_ones(count), torch.zeros_like(live)
@@ -183,11 +121,14 @@ def relax(
                 break
         x = state.x[:, 1:-1]
         move = space._to_tangent(x, tau[:, None, None] * delta - memory.correct(delta, tau))
-        trial = _measure(weight, torch.cat([state.x[:, :1], space._exp(x, move), state.x[:, -1:]], 1), ends)
-        trial_delta = _step(weight, trial)
-        trial_rho = space._norm(trial.x[:, 1:-1], trial_delta).amax(1) / trial.segment.sum(1)
+        trial = measure(weight, torch.cat([state.x[:, :1], space._exp(x, move), state.x[:, -1:]], 1), ends)
         change = trial.log_length - state.log_length
-        accept = (change <= torch.log1p((rho / 100).clamp_max(1e-3)) + 16 * eps) & trial_rho.isfinite()
+        accept = change <= torch.log1p((rho / 100).clamp_max(1e-3)) + 16 * eps
+        trial_delta = delta.clone()
+        if bool(accept.any()):
+            trial_delta[accept] = step(weight, trial[accept])
+        trial_rho = space._norm(trial.x[:, 1:-1], trial_delta).amax(1) / trial.segment.sum(1)
+        accept &= trial_rho.isfinite()
         quiet = torch.where(accept, torch.where(change.abs() < still * tau, quiet + 1, 0), quiet)
         memory.add(accept, trial.x[:, 1:-1] - x, trial_delta - delta)
         shrink = ~accept | (trial_rho > 1.5 * rho)

@@ -54,6 +54,10 @@ class Weight:
         log_weight = -self.power * (torch.cat(values) - self.reference)
         return log_weight.reshape(x.shape[:-1]), torch.cat(scores).reshape(x.shape)
 
+    def scores(self, x: Tensor) -> Tensor:
+        """The score alone ``(*batch, ambient)``."""
+        return self.log_and_score(x)[1]
+
     def _value_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
         own = self.score
         if own is None and not isinstance(self.density, nn.Module) and hasattr(self.density, "score"):
@@ -79,13 +83,17 @@ class ScoreWeight:
         self.space, self.power, self.score = space, power, score
 
     @torch.no_grad()
+    def scores(self, x: Tensor) -> Tensor:
+        """The score ``(*batch, ambient)``."""
+        return self.space._egrad_to_rgrad(x, self.score(x))
+
+    @torch.no_grad()
     def along(self, nodes: Tensor, middles: Tensor, forward: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """log λ at nodes ``(B, M+1)`` and middles ``(B, M)``, scores at nodes, by Simpson's rule along the path.
 
         `forward` are the vectors ``(B, M, ambient)`` from each node to the next.
         """
-        at_nodes = self.space._egrad_to_rgrad(nodes, self.score(nodes))
-        at_middles = self.space._egrad_to_rgrad(middles, self.score(middles))
+        at_nodes, at_middles = self.scores(nodes), self.scores(middles)
         start = self.space._inner(nodes[:, :-1], at_nodes[:, :-1], forward)
         middle = self.space._inner(middles, at_middles, forward)
         end = self.space._inner(nodes[:, 1:], at_nodes[:, 1:], forward)

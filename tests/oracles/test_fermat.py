@@ -6,11 +6,13 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from geoflow import GaussianMixture, StandardNormal
 from geoflow.distances import FermatSpace, alpha_from_power, nearest, power_from_alpha, power_from_metric
 from geoflow.distances.geodesics import jittered_line
 from geoflow.distances.relax import relax
+from geoflow.distances.steps import laplacian_step, newton_step
 from manifolds import Euclidean
 from tests.oracles.fermat_rows import FLAT, LINE, SPHERE, Formula, Row, mixture_a
 
@@ -88,6 +90,41 @@ def test_a_line_between_antipodes_of_a_ring_is_left() -> None:
     x, y = row.ends()
     assert float(space(row).dist(x, y, "line")) == pytest.approx(130.5872, rel=1e-5)
     assert float(space(row).solve(x, y, start="line").length) <= 23.6295
+
+
+def narrow_ring(width: float, dim: int, power: float, angle: float) -> tuple[FermatSpace, Tensor, float]:
+    """exp(−((r − 1)² + |rest|²) / 2w²): the circle of least r λ(r) is a geodesic. A rough path along it, and its length."""
+    radius = (1 + math.sqrt(1 - 4 * width**2 / power)) / 2
+    density = Formula(
+        lambda x: -((x[..., :2].norm(dim=-1) - 1) ** 2 + (x[..., 2:] ** 2).sum(-1)) / (2 * width**2), Euclidean(dim)
+    )
+    t = torch.linspace(0, angle, 33, dtype=torch.float64)
+    path = width * torch.randn(33, dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    path[[0, -1]] = 0
+    path[:, :2] += radius * torch.stack([t.cos(), t.sin()], 1)
+    length = angle * radius * math.exp(power * (radius - 1) ** 2 / (2 * width**2))
+    return FermatSpace(density, power=power), path, length
+
+
+@pytest.mark.parametrize(("width", "tol"), [(0.1, 2e-6), (0.03, 2e-5), (0.01, 2e-4)])
+def test_a_narrow_valley_is_followed(width: float, tol: float) -> None:
+    """Where the cheap step does not arrive: from a path one width off the valley's floor, in five dimensions."""
+    fermat, path, length = narrow_ring(width, 5, 0.5, 2.0)
+    found = fermat.solve(path[0], path[-1], start=path)
+    assert bool(found.converged)
+    assert float(found.length) == pytest.approx(length, rel=tol)
+    cheap = relax(fermat._weight(), path[None], max_iter=100)
+    assert bool(cheap.converged) == (width == 0.1)
+
+
+@pytest.mark.parametrize(
+    "row", [r for r in FLAT if "normal" in r.name or "mixture" in r.name] + SPHERE, ids=lambda r: r.name
+)
+def test_both_steps_come_to_rest_on_the_same_path(row: Row) -> None:
+    x, y = row.ends()
+    weight, line = space(row)._weight(), jittered_line(row.space, x[None], y[None], 16)
+    cheap, dear = (relax(weight, line, step, tol=1e-9, max_iter=300) for step in (laplacian_step, newton_step))
+    torch.testing.assert_close(dear.log_length, cheap.log_length, rtol=0, atol=3e-8)
 
 
 def test_relaxation_does_not_depend_on_the_points_and_beats_their_graph() -> None:

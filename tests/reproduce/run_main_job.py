@@ -26,7 +26,7 @@ from manifolds import Euclidean
 
 RESULTS = Path(__file__).parent / "results"
 NAMES = ("pendigits", "shuttle", "protein", "elevators", "power", "mnist")
-PATHS, CARRIERS, QUERIES, K = 100, 5_000, 100, 5
+PATHS, CARRIERS, QUERIES, K = 100, 5_000, 300, 5
 
 
 def on_a_grid(column: np.ndarray) -> float:
@@ -143,10 +143,6 @@ def main() -> None:
     path = RESULTS / "main_job.md"
     known = path.read_text().splitlines() if path.exists() else []
     rows = {name: line for name in NAMES for line in known if line.startswith(f"| {name} |")}
-    with tempfile.TemporaryDirectory() as folder:
-        for name in sys.argv[1:] or NAMES:
-            rows[name] = row(name, Path(folder), sys.stderr.write)
-    lines = [*head, *(rows[name] for name in NAMES if name in rows)]
     text = f"""# The main job on real tables
 
 Made by `GEOFLOW_DATA=<folder> nox -s reproduce -- main_job` on {time.strftime("%Y-%m-%d")}, one thread. Row by row the same is
@@ -166,8 +162,11 @@ its stopping rule.
 
 """
     RESULTS.mkdir(exist_ok=True)
-    path.write_text(text + "\n".join(lines) + "\n")
-    sys.stdout.write(text + "\n".join(lines) + "\n")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in sys.argv[1:] or NAMES:
+            rows[name] = row(name, Path(folder), sys.stderr.write)
+            path.write_text(text + "\n".join([*head, *(rows[n] for n in NAMES if n in rows)]) + "\n")
+    sys.stdout.write(path.read_text())
 
 
 if __name__ == "__main__":
