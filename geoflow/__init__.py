@@ -1,11 +1,12 @@
 """A space carries densities; a density makes a space."""
 
+from geoflow.columns import Bounded, Positive, Standardize
 from geoflow.density import Density, Player, Sampler
 from geoflow.diagnostics import HonestyTable, check
 from geoflow.distances import FermatSpace
 from geoflow.distributions import ClassConditional, DiagonalNormal, GaussianMixture, StandardNormal
 from geoflow.flows import Flow
-from geoflow.maps import Autoencoder, Bijection, Chain, ChainBijection, Inverse, Pair, Standardize
+from geoflow.maps import Autoencoder, Bijection, Chain, ChainBijection, Inverse, Pair
 from geoflow.registry import register
 from geoflow.store import describe, load, save
 from geoflow.train import History, fit
@@ -13,6 +14,7 @@ from geoflow.train import History, fit
 __all__ = [
     "Autoencoder",
     "Bijection",
+    "Bounded",
     "Chain",
     "ChainBijection",
     "ClassConditional",
@@ -26,6 +28,7 @@ __all__ = [
     "Inverse",
     "Pair",
     "Player",
+    "Positive",
     "Sampler",
     "StandardNormal",
     "Standardize",

@@ -3,12 +3,14 @@
 import argparse
 import difflib
 import json
+import math
 import re
 import time
 import warnings
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +19,7 @@ from geoflow.baselines import mixture_by_bic
 from geoflow.cli import split
 from geoflow.cli.common import Console, console, device_of, in_lines, plain
 from geoflow.cli.parser import FIT_DEFAULTS
+from geoflow.columns import Bounded
 from geoflow.density import Density, log_prob_in_blocks
 from geoflow.distributions import GaussianMixture
 from geoflow.flows import realnvp
@@ -42,8 +45,9 @@ def run(args: argparse.Namespace) -> int:
     held = torch.as_tensor(split.held_out(len(x), settings["test"], settings["seed"]))
     train, test = x[~held], x[held]
     validate.training_rows(train, settings["table"], table.columns)
+    bounds = _bounds(settings, table)
     torch.manual_seed(settings["seed"])
-    model = build(settings, train).to(train.dtype).to(place)
+    model = build(settings, train, bounds).to(train.dtype).to(place)
     weight = None if table.weights is None else torch.as_tensor(table.weights, dtype=x.dtype)[~held]
     started = time.perf_counter()
     with warnings.catch_warnings():  # the same remarks on the rows, but by number of column, are not worth a line
@@ -111,22 +115,58 @@ def _from_file(path: str) -> dict[str, Any]:
     return found
 
 
-def build(settings: dict[str, Any], train: Tensor) -> Density:
+def build(settings: dict[str, Any], train: Tensor, bounds: Bounded | None = None) -> Density:
     """The model that the settings ask for."""
     dim, kind = train.shape[1], settings["model"]
     if kind == "realnvp":
         if dim < 2:
             raise ValueError("realnvp needs two columns or more: use --model mixture for one.")
         # On few rows a flow on one Gaussian loses to a plain mixture; on a mixture it starts where that ends.
-        components = settings["components"] or _components(train)
+        components = settings["components"] or _components(train if bounds is None else bounds.encode(train))
         base = None if components == 1 else GaussianMixture(dim, components, seed=settings["seed"])
         return realnvp(
-            dim, depth=settings["depth"], hidden=settings["hidden"], activation=settings["activation"], base=base
+            dim,
+            depth=settings["depth"],
+            hidden=settings["hidden"],
+            activation=settings["activation"],
+            base=base,
+            bounds=bounds,
         )
     covariance, seed = settings["covariance"], settings["seed"]
     components = 1 if kind == "gaussian" else settings["components"]
     components = components or _components(train, covariance)
     return GaussianMixture(dim, components, covariance, seed=seed)
+
+
+def _bounds(settings: dict[str, Any], table: Table) -> Bounded | None:
+    """The bounds asked for by name, checked against every row."""
+    asked = settings["bounds"]
+    if not asked:
+        return None
+    if settings["model"] != "realnvp":
+        raise ValueError(f"--bounds needs a flow: a {settings['model']} has tails everywhere; use --model realnvp.")
+    for name, bound in asked.items():
+        table.raw.position(name)
+        if name not in table.columns:
+            raise ValueError(f"--bounds {name}: that column is left out.")
+        if not (isinstance(bound, list) and len(bound) == 2):
+            raise ValueError(f"bounds of {name!r} must be a pair such as [0, null]; got {bound!r}.")
+        low, high = (math.inf * sign if b is None else b for b, sign in zip(bound, (-1, 1), strict=True))
+        values = table.values[:, table.columns.index(name)]
+        bad = np.flatnonzero((values <= low) | (values >= high))
+        if len(bad):
+            on = ((values == low) | (values == high)).sum()
+            raise ValueError(
+                f"{table.raw.path}: {len(bad)} of {len(values)} rows are not inside --bounds {name}={_ends(bound)} "
+                f"({table.raw.where(int(table.rows[bad[0]]))}: {values[bad[0]]:g}"
+                f"{f'; {on} lie on a bound, where the density ends' if on else ''}): widen the bound, or leave these rows out."
+            )
+    pairs = [asked.get(name, [None, None]) for name in table.columns]
+    return Bounded([a for a, _ in pairs], [b for _, b in pairs])
+
+
+def _ends(bound: list[float | None]) -> str:
+    return ":".join("" if b is None else f"{b:g}" for b in bound)
 
 
 def _components(train: Tensor, covariance: Literal["full", "diagonal"] = "full") -> int:
@@ -198,6 +238,7 @@ def _say(
         n for n in table.raw.names if n not in table.columns and n not in table.constant and n != settings["weights"]
     ]
     besides = [f"column {n!r} left out" for n in left] + [f"constant column {n!r} left out" for n in table.constant]
+    besides += [f"{n!r} bounded by {_ends(b)}" for n, b in (settings["bounds"] or {}).items()]
     besides += [f"weights from {settings['weights']!r}"] if settings["weights"] else []
     besides += [f"{table.dropped} rows with blank cells left out"] if table.dropped else []
     more = f" ({'; '.join(besides)})" if besides else ""

@@ -37,6 +37,7 @@ FIT_DEFAULTS = {
     "epochs": None,
     "batch_size": None,
     "lr": None,
+    "bounds": None,
     "validation": 0.1,
     "test": 0.2,
     "checkpoint": None,
@@ -74,6 +75,21 @@ def pairs(text: str) -> list[tuple[int, int]]:
         return [(int(a), int(b)) for a, b in (p.split(":") for p in text.split(","))]
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected pairs of rows such as 0:5,3:9, got {text!r}") from None
+
+
+def bounds(text: str) -> dict[str, list[float | None]]:
+    """Bounds of columns, as in ``T=0:,share=0:1``."""
+    found: dict[str, list[float | None]] = {}
+    for entry in names(text):
+        name, equals, interval = entry.rpartition("=")
+        try:
+            low, high = (float(b) if b.strip() else None for b in interval.split(":"))
+        except ValueError:
+            low = high = None
+        if not (equals and name) or (low is None and high is None):
+            raise argparse.ArgumentTypeError(f"expected bounds of columns such as T=0:,share=0:1, got {entry!r}")
+        found[name.strip()] = [low, high]
+    return found
 
 
 def positive(text: str) -> int:
@@ -193,6 +209,13 @@ def _fit(verbs: "argparse._SubParsersAction[Parser]") -> None:
     _table(p, none)
     p.add_argument("--drop-constant", action="store_true", default=none, help="leave out columns with one value only")
     p.add_argument("--weights", default=none, metavar="COLUMN", help="column with the weight of each row")
+    p.add_argument(
+        "--bounds",
+        type=bounds,
+        default=none,
+        metavar="T=0:,P=0:1",
+        help="where columns end: no density is put outside, and the model sees logs there",
+    )
     group = p.add_argument_group("model and training")
     kinds = ["realnvp", "gaussian", "mixture"]
     group.add_argument(

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from torch import Generator
 
 from geoflow import validate
+from geoflow.columns import Bounded, Standardize
 from geoflow.density import Density
 from geoflow.distributions import StandardNormal
 from geoflow.flows.coupling import AffineCoupling
 from geoflow.flows.flow import Flow
 from geoflow.flows.permutation import Permutation
 from geoflow.flows.reflection import Reflection
-from geoflow.maps import Bijection, ChainBijection, Standardize
+from geoflow.maps import Bijection, ChainBijection
 
 
 def realnvp(
@@ -23,6 +24,7 @@ def realnvp(
     clamp: float = 2.0,
     activation: str = "relu",
     base: Density | None = None,
+    bounds: Bounded | None = None,
     generator: Generator | None = None,
 ) -> Flow:
     """RealNVP: affine couplings on standardised, reflected data, with a random permutation after every second. [dinh2017]
@@ -37,10 +39,12 @@ def realnvp(
         hidden, activation, clamp: of the couplings (see `AffineCoupling`); a smooth activation ("silu") gives smoother
             scores and geodesics.
         base: the latent density; None is the standard normal.
+        bounds: of the columns that have some, as `Bounded(low, high)`: no mass is put outside.
         generator: of the reflection and the permutations (the networks' weights come from the global generator).
     """
     depth = validate.count(depth, "realnvp", "depth", 1)
-    parts: list[Bijection] = [Standardize(dim), Reflection(dim, generator=generator)]
+    parts: list[Bijection] = [] if bounds is None else [bounds]
+    parts += [Standardize(dim), Reflection(dim, generator=generator)]
     for layer in range(depth):
         parts.append(AffineCoupling(dim, context, hidden, activation, clamp))
         if dim > 2 and layer % 2 == 1 and layer < depth - 1:

@@ -370,3 +370,31 @@ def test_demo_runs_through(tmp_path):
         assert word in done.stdout
     for p in pictures:
         assert str(tmp_path / "demo" / p) in done.stdout
+
+
+def test_bounds_keep_the_density_inside(capsys, tmp_path):
+    """Nothing is drawn or likely outside; rows on a bound are refused with their line; the configuration holds them."""
+    g = np.random.default_rng(0)
+    body = np.stack([g.exponential(2.0, 200), g.beta(2, 3, 200), g.normal(size=200)], 1)
+    path = write_csv(tmp_path / "t.csv", ["T", "share", "u"], body.tolist())
+    model = tmp_path / "m.safetensors"
+    flags = ["--bounds", "T=0:,share=0:1", *TINY, "--quiet", "--out", model]
+    code, out, _ = run(capsys, "fit", path, *flags)
+    assert code == 0
+    assert "'T' bounded by 0:" in out
+    assert describe(model)["config"]["bounds"] == {"T": [0.0, None], "share": [0.0, 1.0]}
+    drawn = np.array(read_back(run(capsys, "sample", model, "-n", 500)[1])[1], dtype=float)
+    assert drawn[:, 0].min() > 0
+    assert 0 < drawn[:, 1].min() < drawn[:, 1].max() < 1
+    new = write_csv(tmp_path / "new.csv", ["T", "share", "u"], [[1, 0.5, 0], [-1, 0.5, 0], [1, 2, 0]])
+    scored = read_back(run(capsys, "logprob", model, new)[1])[1]
+    assert [float(r[-2]) > -np.inf for r in scored] == [True, False, False]
+
+    on = write_csv(tmp_path / "on.csv", ["T", "share"], [[0, 0.5], *body[:, :2].tolist()])
+    line = refused(capsys, "fit", on, "--bounds", "T=0:", "--out", model)
+    assert "1 of 201 rows are not inside --bounds T=0: (line 2: 0; 1 lie on a bound" in line
+    assert "no column 'Z'" in refused(capsys, "fit", on, "--bounds", "Z=0:", "--out", model)
+    assert "such as T=0:" in refused(capsys, "fit", on, "--bounds", "T:0", "--out", model)
+    assert "use --model realnvp" in refused(
+        capsys, "fit", on, "--bounds", "T=-1:", "--model", "mixture", "--out", model
+    )

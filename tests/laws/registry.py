@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from geoflow import (
+    Bounded,
     Chain,
     ChainBijection,
     ClassConditional,
@@ -20,6 +21,7 @@ from geoflow import (
     GaussianMixture,
     Inverse,
     Pair,
+    Positive,
     Standardize,
     StandardNormal,
     register,
@@ -132,6 +134,8 @@ BIJECTIONS: dict[str, Case] = {
     "Permutation(5)": Case(lambda: Permutation(5, order=[2, 0, 1, 4, 3])),
     "Reflection(5)": Case(lambda: Reflection(5)),
     "Standardize(3)": Case(lambda: scaled(3)),
+    "Bounded, every kind": Case(lambda: Bounded([-30.0, -30.0, None, None], [30.0, None, 30.0, None])),
+    "Positive(2)": Case(lambda: Positive(2)),
     "Inverse(Standardize)": Case(lambda: Inverse(scaled(3))),
     "Inverse(AffineCoupling, context)": Case(lambda: Inverse(coupling(3, context_dim=2))),
     "ChainBijection": Case(lambda: ChainBijection(scaled(4), coupling(4), Permutation(4, [1, 0, 3, 2]), coupling(4))),
@@ -139,6 +143,10 @@ BIJECTIONS: dict[str, Case] = {
         lambda: ChainBijection(scaled(3), coupling(3, context_dim=2), Inverse(coupling(3)))
     ),
 }
+
+
+HOMES: dict[type, Callable[[Tensor], Tensor]] = {Positive: nn.functional.softplus}
+"""From numbers of about one to data, for maps that are not at home everywhere."""
 
 
 def pair(dim: int, latent: int) -> Pair:

@@ -19,7 +19,7 @@ from geoflow import (
     load,
     save,
 )
-from tests.laws.registry import AUTOENCODERS, BIJECTIONS, RECIPES, Case, coupling
+from tests.laws.registry import AUTOENCODERS, BIJECTIONS, HOMES, RECIPES, Case, coupling
 from tests.laws.tools import (
     build,
     cases,
@@ -38,7 +38,8 @@ EVERY = {**AUTOENCODERS, **BIJECTIONS}
 
 def rows(part: Autoencoder, n: int, g: Generator, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor | None]:
     """Data of about one, where every map is at home, with contexts."""
-    return torch.randn(n, part.dim, dtype=dtype, generator=g), context_for(part, (n,), dtype, g)
+    home = HOMES.get(type(part), lambda x: x)
+    return home(torch.randn(n, part.dim, dtype=dtype, generator=g)), context_for(part, (n,), dtype, g)
 
 
 def rounding(case: Case, dtype: torch.dtype, *values: Tensor) -> float:
