@@ -113,8 +113,11 @@ def test_a_narrow_valley_is_followed(width: float, tol: float) -> None:
     found = fermat.solve(path[0], path[-1], start=path)
     assert bool(found.converged)
     assert float(found.length) == pytest.approx(length, rel=tol)
-    cheap = relax(fermat._weight(), path[None], max_iter=100)
+    cheap, dear = (
+        relax(fermat._weight(), path[None], step, max_iter=n) for step, n in ((laplacian_step, 100), (newton_step, 60))
+    )
     assert bool(cheap.converged) == (width == 0.1)
+    assert bool(dear.converged)
 
 
 @pytest.mark.parametrize(
