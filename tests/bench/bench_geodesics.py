@@ -66,7 +66,7 @@ def stages(density: Density, points: torch.Tensor) -> tuple[dict[str, float], st
 
 
 def main() -> None:
-    torch.set_num_threads(1)
+    torch.set_num_threads(2)
     torch.manual_seed(0)
     mixture = target()
     points = mixture.sample(POINTS)
@@ -88,7 +88,7 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     body = (
         f"{PAIRS} pairs of points, one source each; every pair is relaxed from the graph's path and from a line, on 32 and "
-        f"then 64 segments; float32, one thread. networkx solves {NETWORKX_SOURCES} of the sources, scaled up. Peak memory "
+        f"then 64 segments; float32, two threads. networkx solves {NETWORKX_SOURCES} of the sources, scaled up. Peak memory "
         f"of the whole process (torch, training and networkx's copy of the graph included): {peak:.2f} GiB.\n\n"
     )
     write("geodesics.md", "Geodesics at the size of a table", "nox -s bench -- geodesics", body + "\n".join(lines))

@@ -42,6 +42,8 @@ class Case:
         lacks: verbs without a closed form here.
         smooth: whether second derivatives exist everywhere (not through relu).
         fit: options of `from_data` that find this member of the family again.
+        points: from normal numbers to points of a space, where projecting them would crowd its edge.
+        nearest: whether a space's `project` gives the nearest point of the embedding; say beside it what it gives instead.
         slack: factor on the bounds of rounding errors, for formulas that cannot be as exact; say why beside it.
     """
 
@@ -49,6 +51,8 @@ class Case:
     lacks: tuple[str, ...] = ()
     smooth: bool = True
     fit: dict[str, Any] = field(default_factory=dict)
+    points: Callable[[Tensor], Tensor] | None = None
+    nearest: bool = True
     slack: float = 1.0
 
 
