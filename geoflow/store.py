@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import manifolds
 from geoflow import registry
+from manifolds.manifold import named
 
 FORMAT = 1
 _ARGUMENT = "argument:"
@@ -188,10 +189,7 @@ def _build(
     if "tensor" in tree:
         return tensors[tree["tensor"]].clone()
     if "space" in tree:
-        space = getattr(manifolds, tree["space"], None) if tree["space"] in manifolds.__all__ else None
-        if not (isinstance(space, type) and issubclass(space, manifolds.Manifold)):
-            raise ValueError(f"it names a space {tree['space']!r} that this version does not have: update geoflow.")
-        return space(**tree["given"])
+        return named(tree["space"], tree["given"])
     built = registry.rebuild(
         registry.CLASSES[tree["class"]], {name: inside(name, t) for name, t in tree["given"].items()}
     )

@@ -34,6 +34,15 @@ def check_vectors(x: Any, size: int, name: str, where: str) -> Tensor:
     return x
 
 
+def check_count(n: Any, who: str, name: str, least: int = 1) -> int:
+    """`n` if it is a whole number of at least `least`."""
+    if isinstance(n, bool) or not isinstance(n, int):
+        raise TypeError(f"{who} expects `{name}` as an int, got {type(n).__name__}.")
+    if n < least:
+        raise ValueError(f"{who} expects {name} >= {least}, got {n}.")
+    return n
+
+
 def first_bad(bad: Tensor) -> str:
     """The places of the first few true entries, for a message."""
     if bad.ndim == 0:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manifolds import series
+from manifolds import checks, series
 from manifolds.manifold import Manifold
 from manifolds.shapes import Frames, Points, Values
 
@@ -29,10 +29,7 @@ class Euclidean(Manifold):
     """
 
     def __init__(self, dim: int, scale: Sequence[float] | Tensor | None = None) -> None:
-        if isinstance(dim, bool) or not isinstance(dim, int):
-            raise TypeError(f"Euclidean expects `dim` as an int, got {type(dim).__name__}.")
-        if dim < 1:
-            raise ValueError(f"Euclidean expects dim >= 1, got {dim}.")
+        dim = checks.check_count(dim, "Euclidean", "dim")
         if scale is not None:
             scale = tuple(float(s) for s in scale)
             if len(scale) != dim:
@@ -97,12 +94,12 @@ class Euclidean(Manifold):
         log = 0.0 if self._scale is None else -sum(math.log(s) for s in self._scale)
         return torch.full(x.shape[:-1], log, dtype=x.dtype, device=x.device)
 
-    def mean(self, x: Tensor, weights: Tensor | None = None, max_iter: int = 100) -> Tensor:
+    def mean(self, x: Tensor, weights: Tensor | None = None, max_iter: int = 100, *, strict: bool = False) -> Tensor:
         """The weighted average, which minimises Σ w dist² in flat space whatever the scale."""
         x = self._points(x, "x", "mean")
         if x.ndim < 2 or x.shape[-2] == 0:
             raise ValueError(f"mean expects at least one point, (*batch, n, {self._dim}); got {tuple(x.shape)}.")
-        return x.mean(-2) if weights is None else (weights[..., None] * x).sum(-2) / weights.sum(-1, True)
+        return (self._shares(x, weights)[..., None] * x).sum(-2)
 
     def contains(self, x: Tensor, explain: bool = False) -> Any:
         """Whether each point is finite ``(*batch)``; with ``explain`` also a sentence."""

@@ -1,5 +1,6 @@
 """What every space can do. The noun the rest of the library builds on: `Space` to use one, `Manifold` to write one."""
 
+import warnings
 from abc import ABC, abstractmethod
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
@@ -8,6 +9,19 @@ from torch import Generator, Tensor
 
 from manifolds import checks, series
 from manifolds.shapes import Coordinates, Frames, Points, Values
+
+LADDER = 64.0
+"""How much shorter than v the rungs of the pole ladder are."""
+
+
+def named(name: str, config: dict[str, Any]) -> "Manifold":
+    """The space of this package that a file names, by its constructor's arguments; nothing else is ever looked up."""
+    import manifolds
+
+    cls = getattr(manifolds, name, None) if name in manifolds.__all__ else None
+    if not (isinstance(cls, type) and issubclass(cls, Manifold)):
+        raise ValueError(f"there is no space {name!r} in this version: update geoflow.")
+    return cls.from_config(config)
 
 
 @runtime_checkable
@@ -41,6 +55,11 @@ class Manifold(ABC):
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """The constructor's arguments as plain JSON values: what equality, `repr` and files use."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Manifold":
+        """The space that `config` describes."""
+        return cls(**config)
 
     @abstractmethod
     def _project(self, x: Points) -> Points: ...
@@ -157,28 +176,61 @@ class Manifold(ABC):
         """`n` points ``(*n, ambient_dim)`` uniform in the Riemannian volume."""
         raise NotImplementedError(f"{self!r} has infinite volume, so no uniform distribution: sample a density on it.")
 
-    def mean(self, x: Tensor, weights: Tensor | None = None, max_iter: int = 100) -> Tensor:
+    def mean(self, x: Tensor, weights: Tensor | None = None, max_iter: int = 100, *, strict: bool = False) -> Tensor:
         """Fréchet mean of ``(*batch, n, ambient_dim)`` over its n points: the minimiser of Σ w dist².
 
-        Iterates m ← exp_m(Σ w log_m x); not differentiable. Unique when the points fit in a ball of half the
-        injectivity radius. Cost: a few `log` of all points. [karcher1977]
+        Iterates m ← exp_m(t Σ w log_m x) with t = 1, or shorter where the sum of squares would rise. Not differentiable.
+        Points that fit in a ball of half the injectivity radius have one mean; others may have several, which is said in
+        a warning, or refused if `strict`. Cost: a few `log` of all points. [karcher1977]
+
+        Args:
+            x: the points.
+            weights: ``(n,)`` or ``(*batch, n)``, not negative, of any sum but zero; None weighs all alike.
+            max_iter: most steps.
+            strict: raise a ValueError instead of warning.
         """
         x = self._points(x, "x", "mean").detach()
         if x.ndim < 2 or x.shape[-2] == 0:
             raise ValueError(f"mean expects at least one point, (*batch, n, {self.ambient_dim}); got {tuple(x.shape)}.")
-        n = x.shape[-2]
-        w = (
-            torch.full((n,), 1 / n, dtype=x.dtype, device=x.device)
-            if weights is None
-            else weights / weights.sum(-1, True)
-        )
+        w = self._shares(x, weights)
+
+        def spread(m: Tensor) -> Tensor:
+            return (w * self._squared_dist(m[..., None, :], x)).sum(-1)
+
         m = self._project((w[..., None] * x).sum(-2))
+        best, t = spread(m), torch.ones_like(w[..., :1])
         for _ in range(max_iter):
-            step = (w[..., None] * self._log(m[..., None, :], x)).sum(-2)
-            m = self._exp(m, self._to_tangent(m, step))
-            if not bool((self._norm(m, step) > 8 * torch.finfo(x.dtype).eps).any()):
+            step = self._to_tangent(m, (w[..., None] * self._log(m[..., None, :], x)).sum(-2))
+            trial = self._project(self._exp(m, t * step))
+            now = spread(trial)
+            worse = now > best * (1 + 64 * torch.finfo(x.dtype).eps)
+            m, best = torch.where(worse[..., None], m, trial), torch.where(worse, best, now)
+            t = torch.where(worse[..., None], t / 2, t)
+            scale = 1 + m.abs().amax(-1)
+            if not bool((self._norm(m, step) > 8 * torch.finfo(x.dtype).eps * scale).any()):
                 break
+        farthest = float(self._dist(m[..., None, :], x).max()) if x.numel() else 0.0
+        if farthest > self.injectivity_radius / 2 * (1 + 1e-6):
+            text = (
+                f"{self!r}.mean: a point is {farthest:.3g} away from the mean, more than half the injectivity radius "
+                f"({self.injectivity_radius / 2:.3g}), so there may be other means as good."
+            )
+            if strict:
+                raise ValueError(text)
+            warnings.warn(text, stacklevel=2)
         return m
+
+    def _shares(self, x: Tensor, weights: Tensor | None) -> Tensor:
+        """Weights of n points that sum to one."""
+        n = x.shape[-2]
+        if weights is None:
+            return torch.full((n,), 1 / n, dtype=x.dtype, device=x.device)
+        w = torch.as_tensor(weights, dtype=x.dtype, device=x.device)
+        if w.shape[-1:] != (n,) or bool((w < 0).any()) or not bool((w.sum(-1) > 0).all()):
+            raise ValueError(
+                f"{self!r}: expected {n} weights that are not negative and not all zero, got {tuple(w.shape)}."
+            )
+        return w / w.sum(-1, keepdim=True)
 
     def contains(self, x: Tensor, explain: bool = False) -> Any:
         """Whether each point lies on the space ``(*batch)``; with ``explain`` also a sentence that says how far off."""
@@ -212,7 +264,12 @@ class Manifold(ABC):
         return self._inner(x, v, v)
 
     def _transport(self, x: Points, y: Points, v: Points) -> Points:
-        self._lacks("transport", "`to_tangent` at the other point is a first-order stand-in")
+        """By the pole ladder, exact on symmetric spaces and of third order elsewhere: v is carried through the midpoint
+        of x and y, over which the end of its own short geodesic is reflected. [pennec2018]
+        """
+        middle = self._exp(x, self._log(x, y) / 2)
+        over = self._exp(middle, -self._log(middle, self._exp(x, v / LADDER)))
+        return -LADDER * self._log(y, over)
 
     def _tangent_basis(self, x: Points) -> Frames:
         g = torch.Generator().manual_seed(0)

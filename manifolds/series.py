@@ -43,6 +43,10 @@ def angle_over_sin(sin2: Tensor, cos: Tensor) -> Tensor:
 
 def norm(x: Tensor) -> Tensor:
     """Euclidean length over the last axis, with gradient zero (not NaN) at the zero vector."""
-    s = (x * x).sum(-1)
+    return sqrt((x * x).sum(-1))
+
+
+def sqrt(s: Tensor) -> Tensor:
+    """√s, with derivative zero (not infinite) at s = 0."""
     zero = s == 0
     return torch.where(zero, torch.zeros_like(s), torch.where(zero, torch.ones_like(s), s).sqrt())

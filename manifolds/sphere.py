@@ -6,9 +6,28 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from manifolds import series
+from manifolds import checks, series
 from manifolds.manifold import Manifold
 from manifolds.shapes import Frames, Points, Values
+
+
+def latlon_to_sphere(x: Tensor) -> Tensor:
+    """Latitude and longitude in degrees ``(*batch, 2)``, in this order, as points of S² ``(*batch, 3)``."""
+    x = checks.check_vectors(x, 2, "x", "latlon_to_sphere")
+    if not checks.tracing(x) and bool((x[..., 0].abs() > 90).any()):
+        raise ValueError(
+            f"latlon_to_sphere expects latitudes within 90 degrees in the first column, got "
+            f"{float(x[..., 0].detach().abs().max()):.4g}: are the columns swapped? Latitude comes first."
+        )
+    lat, lon = torch.deg2rad(x).unbind(-1)
+    return torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()], -1)
+
+
+def sphere_to_latlon(x: Tensor) -> Tensor:
+    """Points of S² as latitude and longitude in degrees ``(*batch, 2)``; at the poles the longitude is arbitrary."""
+    x = Sphere(2)._points(x, "x", "sphere_to_latlon")
+    lat = torch.atan2(x[..., 2], series.norm(x[..., :2]))
+    return torch.rad2deg(torch.stack([lat, torch.atan2(x[..., 1], x[..., 0])], -1))
 
 
 class Sphere(Manifold):
@@ -26,11 +45,7 @@ class Sphere(Manifold):
     """
 
     def __init__(self, n: int) -> None:
-        if isinstance(n, bool) or not isinstance(n, int):
-            raise TypeError(f"Sphere expects `n` as an int, got {type(n).__name__}.")
-        if n < 1:
-            raise ValueError(f"Sphere expects n >= 1, got {n}.")
-        self._n = n
+        self._n = checks.check_count(n, "Sphere", "n")
 
     @property
     def dim(self) -> int:

@@ -29,7 +29,7 @@ from geoflow import (
 from geoflow.distances import FermatSpace
 from geoflow.flows import AffineCoupling, Permutation, Reflection, realnvp
 from geoflow.nets import MLP
-from manifolds import Euclidean, Sphere
+from manifolds import Euclidean, MeanFree, Product, Simplex, Sphere, Torus
 from tests.laws.examples import GaussianPosterior
 
 
@@ -44,6 +44,7 @@ class Case:
         fit: options of `from_data` that find this member of the family again.
         points: from normal numbers to points of a space, where projecting them would crowd its edge.
         nearest: whether a space's `project` gives the nearest point of the embedding; say beside it what it gives instead.
+        reach: how far `exp` may go from such a point before it meets an edge.
         slack: factor on the bounds of rounding errors, for formulas that cannot be as exact; say why beside it.
     """
 
@@ -53,6 +54,7 @@ class Case:
     fit: dict[str, Any] = field(default_factory=dict)
     points: Callable[[Tensor], Tensor] | None = None
     nearest: bool = True
+    reach: float = float("inf")
     slack: float = 1.0
 
 
@@ -65,6 +67,15 @@ MANIFOLDS: dict[str, Case] = {
     "Sphere(1)": Case(lambda: Sphere(1)),
     "Sphere(2)": Case(lambda: Sphere(2)),
     "Sphere(7)": Case(lambda: Sphere(7)),
+    "Torus(2)": Case(lambda: Torus(2), nearest=False),  # it wraps angles, which moves the coordinates but not the point
+    "Torus(1, embedded)": Case(lambda: Torus(1, embedded=True)),
+    "Torus(3, embedded)": Case(lambda: Torus(3, embedded=True)),
+    "Simplex(3)": Case(lambda: Simplex(3), points=lambda x: 0.05 * x + 1 / 3, reach=0.1),
+    "MeanFree(4, 2)": Case(lambda: MeanFree(4, 2), lacks=("sample_uniform",)),
+    "Product(Sphere, Torus)": Case(lambda: Product(Sphere(2), Torus(1))),
+    "Product(Euclidean, Sphere)": Case(
+        lambda: Product(Euclidean(2, scale=[0.5, 2.0]), Sphere(1)), lacks=("sample_uniform",)
+    ),
 }
 
 FERMAT: dict[str, Case] = {
