@@ -33,11 +33,7 @@ class SpecialOrthogonal(Manifold):
     """
 
     def __init__(self, n: int) -> None:
-        if isinstance(n, bool) or not isinstance(n, int):
-            raise TypeError(f"SpecialOrthogonal expects `n` as an int, got {type(n).__name__}.")
-        if n < 2:
-            raise ValueError(f"SpecialOrthogonal expects n >= 2, got {n}.")
-        self._n = n
+        self._n = checks.check_count(n, "SpecialOrthogonal", "n", 2)
 
     @property
     def dim(self) -> int:
@@ -86,17 +82,20 @@ class SpecialOrthogonal(Manifold):
         a = r.mT @ self._matrix(v)
         return (0.5 * r @ (a - a.mT)).flatten(-2)
 
-    def _turn(self, w: Tensor) -> Tensor:
+    def _exponential(self, w: Tensor) -> Tensor:
         """exp(ŵ) − I, without cancellation where n ≤ 3."""
         hat = _hat(w, self._n)
         if self._n > 3:
-            return torch.linalg.matrix_exp(hat) - torch.eye(self._n, dtype=w.dtype, device=w.device)
-        s = (w * w).sum(-1)[..., None, None]
-        return series.sinc_sqrt(s) * hat + 0.5 * series.sinc_sqrt(s / 4) ** 2 * hat @ hat
+            # Never one matrix alone: torch's matrix_exp then loses up to six digits (pytorch issue 196592).
+            eye = torch.eye(self._n, dtype=w.dtype, device=w.device)
+            several = torch.cat([hat.reshape(-1, self._n, self._n), torch.zeros_like(eye)[None]])
+            return torch.linalg.matrix_exp(several)[:-1].reshape(hat.shape) - eye
+        s = 0.25 * (w * w).sum(-1, keepdim=True)
+        return _turn(series.cos_sqrt(s), 0.5 * series.sinc_sqrt(s) * w, self._n)
 
     def _exp(self, x: Points, v: Points) -> Points:
         r = self._matrix(x)
-        return (r + r @ self._turn(self._coords(x, v))).flatten(-2)
+        return (r + r @ self._exponential(self._coords(x, v))).flatten(-2)
 
     def _difference(self, x: Tensor, y: Tensor) -> Tensor:
         return self._matrix(x).mT @ self._matrix(y - x)
@@ -106,8 +105,10 @@ class SpecialOrthogonal(Manifold):
         d = self._difference(x, y)
         if self._n == 2:
             d = torch.nn.functional.pad(d, (0, 1, 0, 1))  # about the third axis
-        q = _quaternion(d, 4 * torch.finfo(d.dtype).eps)
+        cut = 4 * torch.finfo(d.dtype).eps
+        q = _quaternion(d, cut)
         w, axis = q[..., :1], q[..., 1:]
+        w = torch.where(w.abs() <= cut, w - w.detach(), w)  # a half turn to rounding is one: length π on either side
         half = series.angle_over_sin((axis * axis).sum(-1, keepdim=True), w)
         return 2 * (half * axis)[..., -self.dim :]
 
@@ -147,7 +148,7 @@ class SpecialOrthogonal(Manifold):
     def _transport(self, x: Points, y: Points, v: Points) -> Points:
         if self._n > 3:
             return super()._transport(x, y, v)
-        r, half = self._matrix(x), self._turn(0.5 * self._vector(x, y))
+        r, half = self._matrix(x), self._exponential(0.5 * self._vector(x, y))
         half = half + torch.eye(self._n, dtype=x.dtype, device=x.device)
         return (r @ half @ _hat(self._coords(x, v), self._n) @ half).flatten(-2)
 
@@ -229,9 +230,7 @@ def quaternion_to_rotation(q: Tensor) -> Tensor:
                 f"quaternion_to_rotation expects unit quaternions, {checks.first_bad(bad)} has length "
                 f"{float(s.detach()[bad][0].sqrt()):.6g}: divide by q.norm(dim=-1, keepdim=True)."
             )
-    hat = _hat(q[..., 1:], 3)
-    turn = 2 / s[..., None, None] * (q[..., :1, None] * hat + hat @ hat)
-    return (torch.eye(3, dtype=q.dtype, device=q.device) + turn).flatten(-2)
+    return (torch.eye(3, dtype=q.dtype, device=q.device) + _turn(q[..., :1], q[..., 1:], 3)).flatten(-2)
 
 
 def rotation_to_quaternion(x: Tensor) -> Tensor:
@@ -247,8 +246,17 @@ def rotation_to_quaternion(x: Tensor) -> Tensor:
     if not checks.tracing(x):
         inside, why = SpecialOrthogonal(3).contains(x.detach(), explain=True)
         if not bool(inside.all()):
-            raise ValueError(f"rotation_to_quaternion: in `x`, {why}; SpecialOrthogonal(3).project(x) removes rounding.")
+            raise ValueError(
+                f"rotation_to_quaternion: in `x`, {why}; SpecialOrthogonal(3).project(x) removes rounding."
+            )
     return _quaternion(x.unflatten(-1, (3, 3)) - torch.eye(3, dtype=x.dtype, device=x.device), 0.0)
+
+
+def _turn(w: Tensor, v: Tensor, n: int) -> Tensor:
+    """R − I for the rotation of the quaternion (w, v) of any length: orthogonal to rounding whatever the angle."""
+    hat = _hat(v, n)
+    s = w * w + (v * v).sum(-1, keepdim=True)
+    return (2 / s)[..., None] * (w[..., None] * hat + hat @ hat)
 
 
 def _quaternion(d: Tensor, cut: float) -> Tensor:

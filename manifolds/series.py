@@ -50,3 +50,31 @@ def sqrt(s: Tensor) -> Tensor:
     """√s, with derivative zero (not infinite) at s = 0."""
     zero = s == 0
     return torch.where(zero, torch.zeros_like(s), torch.where(zero, torch.ones_like(s), s).sqrt())
+
+
+def cosh_sqrt(s: Tensor) -> Tensor:
+    """cosh √s."""
+    small = _small(s)
+    r = torch.where(small, torch.ones_like(s), s).sqrt()
+    return torch.where(small, _polynomial(s, 1, 1 / 2, 1 / 24, 1 / 720, 1 / 40320), r.cosh())
+
+
+def sinhc_sqrt(s: Tensor) -> Tensor:
+    """sinh √s / √s."""
+    small = _small(s)
+    r = torch.where(small, torch.ones_like(s), s).sqrt()
+    return torch.where(small, _polynomial(s, 1, 1 / 6, 1 / 120, 1 / 5040, 1 / 362880), r.sinh() / r)
+
+
+def tanhc_sqrt(s: Tensor) -> Tensor:
+    """tanh √s / √s."""
+    small = _small(s)
+    r = torch.where(small, torch.ones_like(s), s).sqrt()
+    return torch.where(small, _polynomial(s, 1, -1 / 3, 2 / 15, -17 / 315, 62 / 2835), r.tanh() / r)
+
+
+def asinhc_sqrt(s: Tensor) -> Tensor:
+    """asinh √s / √s."""
+    small = _small(s)
+    r = torch.where(small, torch.ones_like(s), s).sqrt()
+    return torch.where(small, _polynomial(s, 1, -1 / 6, 3 / 40, -5 / 112, 35 / 1152), r.asinh() / r)

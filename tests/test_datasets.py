@@ -166,3 +166,17 @@ def test_the_real_files_load_where_they_are():
         check_shape(datasets.adbench(name))
     for name in found["uci_regression"]:
         check_shape(datasets.uci_regression(name))
+
+
+def test_earth_gives_each_place_once_on_the_sphere(tmp_path):
+    (tmp_path / "manifolds/earth/rfm").mkdir(parents=True)
+    path = tmp_path / "manifolds/earth/rfm/flood.csv"
+    path.write_text("LATITUDE,LONGITUDE\n90,0\n0,90\n0,90\n-30,180\n")
+    found = datasets.earth("flood", tmp_path)
+    check_shape(found)
+    assert len(found) == 3
+    torch.testing.assert_close(found.x.norm(dim=1), torch.ones(3, dtype=found.x.dtype))
+    with pytest.raises(FileNotFoundError, match=r"fire\.csv is missing.*Riemannian_MeanFlow"):
+        datasets.earth("fire", tmp_path)
+    with pytest.raises(ValueError, match="volcano, earthquake, flood, fire"):
+        datasets.earth("storm", tmp_path)

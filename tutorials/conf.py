@@ -6,6 +6,7 @@ Everything that is generated, pages included, lies in tutorials/_build; ``python
 import importlib
 import pkgutil
 import re
+import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
 
@@ -73,14 +74,44 @@ def papers() -> str:
     return page
 
 
+def table(rows: list[list[str]]) -> str:
+    """Rows of cells, the first of them the heads."""
+    cells = ["   * - " + "\n     - ".join(cell or " " for cell in row) for row in rows]
+    return ".. list-table::\n   :header-rows: 1\n\n" + "\n".join(cells) + "\n\n"
+
+
+def spaces() -> str:
+    """What each space lacks, from the register of the laws; and the survey of geomstats' manifolds."""
+    sys.path.insert(0, str(HERE.parent))
+    from tests.laws.registry import MANIFOLDS
+
+    page = heading("Spaces", "=")
+    page += "Every verb that a space does not list as lacking passes the laws of ``tests/laws/test_manifolds.py``; one that it\n"
+    page += "lacks raises an error that says what to use.\n\n"
+    made = {name: case.make() for name, case in MANIFOLDS.items()}
+    page += table(
+        [["space", "dimension", "coordinates", "log of the volume", "lacks"]]
+        + [
+            [name, str(m.dim), str(m.ambient_dim), f"{m.log_volume_total:.6g}", ", ".join(MANIFOLDS[name].lacks)]
+            for name, m in made.items()
+        ]
+    )
+    lines = (HERE.parent / "tests" / "reproduce" / "results" / "geomstats.md").read_text().splitlines()
+    rows = [[c.strip() for c in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    page += heading("Through from_geomstats", "-") + "Made by ``nox -s reproduce -- geomstats``.\n\n"
+    return page + table([row for row in rows if set("".join(row)) - set("-: ")])
+
+
 def index() -> str:
-    contents = "\n   ".join(["gallery/index", "reference", "references"])
+    contents = "\n   ".join(["gallery/index", "spaces", "coming_from_geomstats", "reference", "references"])
     text = (geoflow.__doc__ or "").strip()
     return heading("geoflow", "=") + f"{text}\n\n.. toctree::\n   :maxdepth: 2\n\n   {contents}\n"
 
 
 SOURCE.mkdir(parents=True, exist_ok=True)
-for page, text in {"index": index(), "reference": reference(), "references": papers()}.items():
+coming = (HERE / "coming_from_geomstats.rst").read_text(encoding="utf-8")
+pages = {"index": index(), "spaces": spaces(), "coming_from_geomstats": coming, "reference": reference()}
+for page, text in {**pages, "references": papers()}.items():
     (SOURCE / f"{page}.rst").write_text(text, encoding="utf-8")
 
 

@@ -6,6 +6,8 @@ The folder is given as ``folder=`` or named by the environment variable GEOFLOW_
     uci_regression/<name>.npz                          data, test_mask, n_rows
     power_subset/household_power_first_month.npz       X, columns
     mnist/mnist.npz                                    x_train, y_train, x_test, y_test
+    manifolds/earth/rfm/<name>.csv                     latitude, longitude, for `earth`
+    manifolds/mesh/<name>.obj, .off or .ply            triangles, for `mesh`
 
 Each loader says what is missing and which public repository has it.
 """
@@ -27,6 +29,8 @@ SOURCES = {
         "cynthia-2802/ai-exam, packed with arrays X and columns"
     ),
     "mnist": "the GitHub repository rasbt/mnist-pngs, packed with arrays x_train, y_train, x_test, y_test",
+    "manifolds/earth": "the GitHub repository haolsun/Riemannian_MeanFlow, rmf/data/earth_data",
+    "manifolds/mesh": "the GitHub repository haolsun/Riemannian_MeanFlow or any collection of triangle meshes",
 }
 
 
@@ -85,7 +89,8 @@ def mnist(dequantise: bool = True, seed: int = 0, folder: str | os.PathLike[str]
 def available(folder: str | os.PathLike[str] | None = None) -> dict[str, list[str]]:
     """Which of the loaders' files are in the folder: ``{"adbench": ["annthyroid", ...], ...}``."""
     root = _root(folder)
-    return {kind: sorted(p.stem for p in (root / kind).glob("*.npz")) for kind in SOURCES}
+    endings = {".npz", ".obj", ".off", ".ply"}
+    return {kind: sorted(p.stem for p in (root / kind).glob("*") if p.suffix in endings) for kind in SOURCES}
 
 
 def _root(folder: str | os.PathLike[str] | None) -> Path:

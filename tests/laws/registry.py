@@ -27,10 +27,25 @@ from geoflow import (
     register,
 )
 from geoflow.distances import FermatSpace
+from geoflow.distributions import (
+    Dirichlet,
+    IsotropicGaussianSO3,
+    MeshDensity,
+    Mixture,
+    PowerSpherical,
+    ProductDensity,
+    RiemannianNormal,
+    Uniform,
+    VonMises,
+    VonMisesFisher,
+    WrappedNormal,
+)
 from geoflow.flows import AffineCoupling, Permutation, Reflection, realnvp
 from geoflow.nets import MLP
-from manifolds import Euclidean, MeanFree, Product, Simplex, Sphere, Torus
+from manifolds import Euclidean, Hyperboloid, MeanFree, PoincareBall, Product, Simplex, SpecialOrthogonal, Sphere, Torus
+from tests.laws.cylinder import Cylinder
 from tests.laws.examples import GaussianPosterior
+from tests.laws.icosphere import icosphere
 
 
 @dataclass(frozen=True)
@@ -60,6 +75,12 @@ class Case:
 
 # -- where points live -------------------------------------------------------------------------------------------------
 
+
+def inside_ball(raw: Tensor) -> Tensor:
+    """Well inside the unit ball, where projecting would clip most points to its edge."""
+    return 0.8 * raw / (1 + raw.norm(dim=-1, keepdim=True))
+
+
 MANIFOLDS: dict[str, Case] = {
     "Euclidean(3)": Case(lambda: Euclidean(3), lacks=("sample_uniform",)),
     "Euclidean(1)": Case(lambda: Euclidean(1), lacks=("sample_uniform",)),
@@ -67,6 +88,26 @@ MANIFOLDS: dict[str, Case] = {
     "Sphere(1)": Case(lambda: Sphere(1)),
     "Sphere(2)": Case(lambda: Sphere(2)),
     "Sphere(7)": Case(lambda: Sphere(7)),
+    # Bounds count roundings of coordinates: lengths in the ball are several times those, ...
+    "PoincareBall(2)": Case(lambda: PoincareBall(2), lacks=("sample_uniform",), points=inside_ball, slack=2),
+    "PoincareBall(3, curvature)": Case(
+        lambda: PoincareBall(3, curvature=0.5), lacks=("sample_uniform",), points=inside_ball, slack=2
+    ),
+    # ... and one rounding of a length r is r roundings of a point at eʳ. `project` keeps the coordinates in space and
+    # lifts, which is not the nearest point.
+    "Hyperboloid(2)": Case(lambda: Hyperboloid(2), lacks=("sample_uniform",), nearest=False, slack=4),
+    "Hyperboloid(3, curvature)": Case(
+        lambda: Hyperboloid(3, curvature=2.0),
+        lacks=("sample_uniform",),
+        points=lambda raw: 0.7 * raw,
+        nearest=False,
+        slack=4,
+    ),
+    "SpecialOrthogonal(2)": Case(lambda: SpecialOrthogonal(2)),
+    "SpecialOrthogonal(4)": Case(
+        lambda: SpecialOrthogonal(4), lacks=("log", "dist", "squared_dist", "geodesic", "transport")
+    ),
+    "SpecialOrthogonal(3)": Case(lambda: SpecialOrthogonal(3)),
     "Torus(2)": Case(lambda: Torus(2), nearest=False),  # it wraps angles, which moves the coordinates but not the point
     "Torus(1, embedded)": Case(lambda: Torus(1, embedded=True)),
     "Torus(3, embedded)": Case(lambda: Torus(3, embedded=True)),
@@ -76,6 +117,14 @@ MANIFOLDS: dict[str, Case] = {
     "Product(Euclidean, Sphere)": Case(
         lambda: Product(Euclidean(2, scale=[0.5, 2.0]), Sphere(1)), lacks=("sample_uniform",)
     ),
+    # points: within faces, on whose edges planes and derivatives change
+    "Mesh, icosphere": Case(
+        lambda: icosphere(1),
+        lacks=("log", "transport", "geodesic"),
+        points=lambda raw: 0.8 * raw / raw.norm(dim=-1, keepdim=True),
+    ),
+    # slack: one of the random pairs is nearly half a turn apart, where log has eps / (π − θ) to give
+    "Cylinder(2)": Case(lambda: Cylinder(2.0), lacks=("sample_uniform",), slack=4),
 }
 
 FERMAT: dict[str, Case] = {
@@ -105,6 +154,14 @@ def smooth_realnvp(dim: int, **options: Any) -> Flow:
 _MIXTURE = ("rsample", "entropy", "tempered")
 _FLOW = ("entropy", "tempered", "from_data")
 
+_WRAPPED = ("entropy", "tempered")
+
+
+def rotation() -> Tensor:
+    """A turn by about two thirds of a right angle."""
+    return SpecialOrthogonal(3).project(torch.tensor([0.8, -0.3, 0.5, 0.5, 0.8, -0.3, -0.3, 0.5, 0.8]))
+
+
 DENSITIES: dict[str, Case] = {
     "StandardNormal(1)": Case(lambda: StandardNormal(1), lacks=("from_data",)),
     "StandardNormal(3)": Case(lambda: StandardNormal(3), lacks=("from_data",)),
@@ -121,6 +178,84 @@ DENSITIES: dict[str, Case] = {
     "Flow: labels": Case(lambda: smooth_realnvp(2, base=ClassConditional(2, 3)), lacks=_FLOW),
     "a user's own": Case(lambda: GaussianPosterior(2, 3), lacks=("entropy", "tempered", "from_data")),
     "Flow: mixture base": Case(lambda: smooth_realnvp(2, base=GaussianMixture(2, 2)), lacks=(*_FLOW, "rsample")),
+    "WrappedNormal(Sphere(2))": Case(
+        lambda: WrappedNormal(Sphere(2), torch.tensor([0.6, 0.0, 0.8]), 0.6), lacks=_WRAPPED, fit={"space": Sphere(2)}
+    ),
+    "WrappedNormal(Sphere(3), directions)": Case(
+        lambda: WrappedNormal(Sphere(3), torch.tensor([0.1, -0.7, 0.5, 0.5]), [0.2, 0.4, 0.7]),
+        lacks=_WRAPPED,
+        fit={"space": Sphere(3), "directions": True},
+    ),
+    "WrappedNormal(SpecialOrthogonal(3))": Case(
+        lambda: WrappedNormal(SpecialOrthogonal(3), rotation(), 0.6),
+        lacks=_WRAPPED,
+        fit={"space": SpecialOrthogonal(3)},
+    ),
+    "WrappedNormal(Torus(2), wide)": Case(
+        lambda: WrappedNormal(Torus(2), torch.tensor([2.0, -1.0]), [0.7, 1.2]),
+        lacks=_WRAPPED,
+        fit={"space": Torus(2), "directions": True},
+    ),
+    "WrappedNormal(PoincareBall(2))": Case(
+        lambda: WrappedNormal(PoincareBall(2, 0.5), torch.tensor([0.3, -0.1]), 0.8),
+        lacks=("tempered",),
+        fit={"space": PoincareBall(2, 0.5)},
+    ),
+    "WrappedNormal(Hyperboloid(2), directions)": Case(
+        lambda: WrappedNormal(Hyperboloid(2), torch.tensor([1.118034, 0.5, 0.0]), [0.4, 0.9]),
+        lacks=_WRAPPED,
+        fit={"space": Hyperboloid(2), "directions": True},
+    ),
+    "WrappedNormal(Product)": Case(
+        lambda: WrappedNormal(Product(Sphere(2), Euclidean(1, [2.0])), torch.tensor([0.6, 0.0, 0.8, 3.0]), 0.5),
+        lacks=_WRAPPED,
+        fit={"space": Product(Sphere(2), Euclidean(1, [2.0]))},
+    ),
+    "WrappedNormal(Euclidean, scale)": Case(
+        lambda: WrappedNormal(Euclidean(2, [0.5, 3.0]), torch.tensor([1.0, 2.0]), [0.4, 1.5]),
+        lacks=("tempered",),
+        fit={"space": Euclidean(2, [0.5, 3.0]), "directions": True},
+    ),
+    "RiemannianNormal(Sphere(2))": Case(
+        lambda: RiemannianNormal(Sphere(2), torch.tensor([0.6, 0.0, 0.8]), 0.8), fit={"space": Sphere(2)}
+    ),
+    "RiemannianNormal(Hyperboloid(3))": Case(
+        lambda: RiemannianNormal(Hyperboloid(3, 2.0), torch.tensor([0.8660254, 0.5, 0.0, 0.0]), 0.6),
+        fit={"space": Hyperboloid(3, 2.0)},
+    ),
+    "RiemannianNormal(SpecialOrthogonal(3))": Case(
+        lambda: RiemannianNormal(SpecialOrthogonal(3), rotation(), 0.5), fit={"space": SpecialOrthogonal(3)}
+    ),
+    "IsotropicGaussianSO3, narrow": Case(lambda: IsotropicGaussianSO3(rotation(), 0.5), lacks=("tempered",)),
+    "IsotropicGaussianSO3, wide": Case(lambda: IsotropicGaussianSO3(rotation(), 1.3), lacks=("tempered",)),
+    "ProductDensity": Case(
+        lambda: ProductDensity(VonMises(torch.tensor([1.0]), 3.0), ClassConditional(2, 3), StandardNormal(1)),
+        lacks=("tempered", "from_data"),
+    ),
+    # it has kinks on the edges of faces
+    "MeshDensity": Case(
+        lambda: MeshDensity(icosphere(1), 0.2 + torch.arange(42) % 5),
+        lacks=("rsample", "tempered", "from_data"),
+        smooth=False,
+    ),
+    "Dirichlet(3)": Case(lambda: Dirichlet([25.0, 36.0, 30.0]), points=lambda raw: torch.softmax(raw / 10, -1)),
+    "VonMises(2)": Case(lambda: VonMises(torch.tensor([1.0, -3.0]), [2.0, 30.0])),
+    **{
+        f"{family.__name__}({n})": Case(lambda family=family, n=n: family(torch.linspace(1, -2, n + 1), 3.0))
+        for family in (VonMisesFisher, PowerSpherical)
+        for n in (1, 2, 5)
+    },
+    **{f"Uniform(Sphere({n}))": Case(lambda n=n: Uniform(Sphere(n)), lacks=("from_data",)) for n in (1, 2, 5)},
+    **{
+        f"Mixture({n})": Case(
+            lambda n=n: Mixture(
+                [1.0, 2.0, 1.0], VonMisesFisher(torch.eye(n + 1, 3).T - 0.4, torch.tensor([4.0, 8, 6]))
+            ),
+            lacks=_MIXTURE,
+            fit={"components": 3},
+        )
+        for n in (1, 2, 5)
+    },
 }
 
 SAMPLERS: dict[str, Case] = {}

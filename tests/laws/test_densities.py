@@ -91,7 +91,7 @@ def mass(model: Density, context: Tensor | None, g: Generator) -> tuple[float, f
         return float(p.sum()) * cell, 1e-4
     points, log_q = proposal(model, x, 40_000, g)
     w = (model.log_prob(points, context) - log_q).exp()
-    return float(w.mean()), 4 * float(w.std()) / math.sqrt(len(w))
+    return float(w.mean()), 4 * float(w.std()) / math.sqrt(len(w)) + 1e-9  # a uniform density has no deviation
 
 
 @cases(DENSITIES)
@@ -118,7 +118,7 @@ def test_draws_follow_log_prob(case: Case, generator: Generator) -> None:
         return torch.cat([log_p[:, None], log_p[:, None] ** 2, x, x**2], -1)
 
     drawn, wanted = features(x, model.log_prob(x, context)), w * features(points, log_p)
-    error = torch.hypot(drawn.std(0) / math.sqrt(len(x)), wanted.std(0) / math.sqrt(len(points)))
+    error = torch.hypot(drawn.std(0) / math.sqrt(len(x)), wanted.std(0) / math.sqrt(len(points))).clamp_min(1e-9)
     z = (drawn.mean(0) - wanted.mean(0)) / error
     assert z.abs().max() < 4.5, z
     assert error[0] < 0.1
@@ -130,7 +130,7 @@ def test_entropy(case: Case, generator: Generator) -> None:
     model = build(case)
     context = one_context(model, generator)
     rows = -model.log_prob(model.sample(20_000, context, generator), context)
-    assert abs(float(rows.mean() - model.entropy(context))) < 4 * float(rows.std()) / math.sqrt(len(rows))
+    assert abs(float(rows.mean() - model.entropy(context))) < 4 * float(rows.std()) / math.sqrt(len(rows)) + 1e-9
     assert model.entropy(context).dtype == torch.float64
 
 
@@ -308,7 +308,8 @@ def test_float32_agrees_with_float64(case: Case, generator: Generator) -> None:
     model = build(case, torch.float32)
     x, context = draw(model, 200, generator, torch.float32)
     single = model.log_prob(x, context)
-    double = model.double().log_prob(x.double(), context.double() if model.context_dim else context)
+    model.double()
+    double = model.log_prob(model.space.project(x.double()), context.double() if model.context_dim else context)
     assert single.dtype == torch.float32
     close(single.double(), double, rounding(case, torch.float32, double))
 

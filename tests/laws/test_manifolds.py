@@ -436,7 +436,7 @@ def test_compares_by_content(case: Case) -> None:
     assert space is not twin
     again = type(space).from_config(json.loads(json.dumps(space.config())))
     assert again == space
-    assert space == eval(repr(space), vars(manifolds))
+    assert space == eval(repr(space), {**vars(manifolds), type(space).__name__: type(space)})
     assert pickle.loads(pickle.dumps(space)) == space == copy.deepcopy(space)
     others = [other.make() for other in MANIFOLDS.values() if repr(other.make()) != repr(space)]
     assert space not in others
