@@ -272,7 +272,7 @@ class Manifold(ABC):
         return -LADDER * self._log(y, over)
 
     def _tangent_basis(self, x: Points) -> Frames:
-        g = torch.Generator().manual_seed(0)
+        g = torch.Generator().manual_seed(271828)  # one that nobody draws points with: such a point would be its normal
         seed = torch.randn(self.dim, self.ambient_dim, generator=g, dtype=torch.float64).to(x)
         q, r = torch.linalg.qr(self._to_tangent(x[..., None, :], seed).mT)
         return q * torch.sign(torch.diagonal(r, dim1=-2, dim2=-1))[..., None, :]

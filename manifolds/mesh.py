@@ -20,14 +20,15 @@ class Mesh(Manifold):
 
     `project` gives the closest point of the surface: its derivative is the projector of the face there, of the edge if
     the closest point is on an edge, and zero at a vertex. The face is found by libigl where the extra is installed
-    (``pip install "geoflow[mesh]"``: about 30 µs a point) and else from the nearest centroids, certified, with the same
-    answer. `to_tangent` is the plane of the face; on an edge, of one of its faces.
+    (``pip install "geoflow[mesh]"``; some 10 µs a point near a surface of 6000 faces), else from the nearest centroids
+    with a certified bound (some 80 µs): the same point. `to_tangent` is the plane of the face; on an edge, of one of its
+    faces.
 
-    `exp` walks straight across edges, some µs an edge. `dist` is the length of a taut path: one that cannot be shortened
-    by pulling, nor by passing a vertex on its other side. It is symmetric, and nearly always the shortest path; in rare
-    cases a somewhat shorter one runs elsewhere. It costs some ms a pair of points (a search over the faces, then some
-    tens of strips of faces), pairs broadcast, and all its derivatives are those of that path. `log` and what follows from
-    it are lacking, for shortest paths may pass through corners.
+    `exp` walks straight across edges, and refuses to leave over a border. `dist` is the length of a taut path: one that
+    neither pulling shortens nor passing a vertex on its other side. It is symmetric, and its derivatives are those of
+    that path. On two meshes of 5000 faces it was the shortest of all in nine of ten pairs, and at most 1 % longer; so the
+    triangle inequality holds to that. Cost: some 20 ms a pair there; pairs broadcast. `log`, and what follows from it, is
+    lacking: a shortest path may turn at a vertex, and its first direction does not tell where.
 
     Args:
         vertices: ``(V, 3)``, numbers in any array.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from manifolds.surface import SURFACES, Surface, mapped, rows
 
-_MOST_STEPS = 1_000_000
+_MOST_STEPS = 100_000
 _SLACK = 1e-10
 
 

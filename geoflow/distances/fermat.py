@@ -317,7 +317,11 @@ class FermatSpace(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> "FermatSpace":
         self._graph = self._level = None
-        return super()._apply(fn, recurse)
+        before = None if self.points is None else self.points.dtype
+        super()._apply(fn, recurse)
+        if self.points is not None and self.points.dtype != before:  # rounded for the other dtype, they are off the space
+            self.points = self.space._project(self.points)
+        return self
 
     def _pairs(self, x: Any, y: Any, verb: str) -> tuple[Tensor, Tensor, torch.Size]:
         like = self.points if self.points is not None else reference_tensor(self)

@@ -26,7 +26,7 @@ def _gauss(n: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy((1 + nodes) / 2), torch.from_numpy(weights / 2)
 
 
-COARSE, MIDDLE, FINE = _gauss(5), _gauss(64), _gauss(200)
+COARSE, MIDDLE, FINE = _gauss(6), _gauss(64), _gauss(200)
 CELLS = 512
 POLE = 1e-6
 """Where geodesics of all directions meet again, S(r) is taken no smaller than this."""
@@ -128,7 +128,7 @@ def _part(f: Function, low: Tensor, high: Tensor, rule: tuple[Tensor, Tensor], s
 def invert(f: Function, low: Tensor, high: Tensor, u: Tensor) -> Tensor:
     """Where the distribution function of exp f / ∫ exp f reaches u ``(*parameters, m)``, in float64.
 
-    A table of 512 cells is searched, and the rest solved inside the cell by three guarded steps of Newton, all points
+    A table of 512 cells is searched, and the rest solved inside the cell by four guarded steps of Newton, all points
     at once.
     """
     low, high, u = low.double(), high.double(), u.double().contiguous()
@@ -144,7 +144,7 @@ def invert(f: Function, low: Tensor, high: Tensor, u: Tensor) -> Tensor:
     power = (b - a) * (f(b) - shift[..., None]).exp() / (below.gather(-1, cell) - before).clamp_min(1e-300)
     share = share.clamp(0, 1) ** torch.where(cell == 0, 1 / power.clamp_min(1), 1.0)
     left, right, r = a, b, a + (b - a) * share
-    for _ in range(3):
+    for _ in range(4):
         excess = _part(f, a, r, COARSE, shift) - (wanted - before)
         left, right = torch.where(excess < 0, r, left), torch.where(excess < 0, right, r)
         step = r - excess / (f(r) - shift[..., None]).exp()

@@ -82,7 +82,7 @@ class Dirichlet(Density):
         first, second = torch.rand(size, generator=generator, dtype=torch.float64, device=device)
         law = _log_gamma(a + 1)
         y = invert(*law, first)
-        y = (attach(*law, y) if attached else y) + torch.log1p(-second) / a[:, None]
+        y = (attach(*law, y) if attached else y) + (a + 1).log()[:, None] + torch.log1p(-second) / a[:, None]
         return torch.softmax(y.mT.reshape(*shape, self.dim).to(like), -1)
 
     def _sample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
@@ -110,10 +110,9 @@ class Dirichlet(Density):
 
 
 def _log_gamma(a: Tensor) -> Law:
-    """Log density of the logarithm of a Gamma variable, a ≥ 1, and where it has all its mass but 1e-30."""
+    """The law of log(g/a), g a Gamma variable with a ≥ 1, on an interval with all its mass but 1e-30."""
     wide = 70 / a.detach() + (140 / a.detach()).sqrt()
-    law = lambda y: a[..., None] * y - y.exp()  # noqa: E731
-    return law, a.detach().log() - wide, a.detach().log() + torch.log1p(wide)
+    return lambda y: a[..., None] * (y - torch.expm1(y)), -wide, torch.log1p(wide)
 
 
 def _newton(log_mean: Tensor, a: Tensor) -> Tensor:

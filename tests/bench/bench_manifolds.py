@@ -196,8 +196,8 @@ def main() -> None:
     assert gs.__name__
     body = (
         f"## Time\n\nMedian of a peer's time over ours in interleaved rounds, {BATCH} points, float64: above one, ours is "
-        "faster. \"compiled\" is the gain of `torch.compile` over our own plain code. geomstats takes SO(3)'s logarithm matrix by "
-        "matrix: hence 40 rows.\n\n" + "\n".join(speed()) + "\n\n## Digits\n\nWorst relative error of `dist` over "
+        "faster. \"compiled\" is the gain of `torch.compile` over our own plain code. geomstats takes SO(3)'s logarithm matrix "
+        "by matrix: hence 40 rows.\n\n" + "\n".join(speed()) + "\n\n## Digits\n\nWorst relative error of `dist` over "
         f"{FEW} pairs, against 45 digits on the very numbers that the code saw; and whether the gradient is finite: ours / "
         "geomstats / geoopt.\n\n" + "\n".join(digits())
     )  # fmt: skip

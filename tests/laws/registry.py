@@ -131,6 +131,22 @@ FERMAT: dict[str, Case] = {
     "FermatSpace(mixture)": Case(
         lambda: FermatSpace(GaussianMixture(2, 2), points=torch.randn(60, 2), power=0.5, neighbors=8)
     ),
+    "FermatSpace(on the sphere)": Case(
+        lambda: FermatSpace(
+            Mixture([0.6, 0.4], VonMisesFisher(torch.tensor([[0.0, 0.6, 0.8], [0.8, 0.0, 0.6]]), [4.0, 9.0])),
+            points=Sphere(2).project(torch.randn(60, 3) + torch.tensor([1.0, 1.0, 2.0])),
+            power=0.5,
+            neighbors=8,
+        )
+    ),
+    "FermatSpace(in the ball)": Case(
+        lambda: FermatSpace(
+            WrappedNormal(PoincareBall(2), torch.tensor([0.3, -0.1]), 0.8),
+            points=inside_ball(torch.randn(60, 2)),
+            power=0.5,
+            neighbors=8,
+        )
+    ),
 }
 """Spaces that a density makes."""
 

@@ -118,7 +118,7 @@ def test_flat_square(generator: Generator) -> None:
 
 
 def test_round_a_corner(generator: Generator) -> None:
-    """An L: between its arms the shortest path touches the inner corner, and gradients point along it."""
+    """An L: between its arms the shortest path touches the inner corner, and gradients point along it. A U has two."""
     bent = sheet(8, generator, 0.0, keep=lambda c: (c[:, 0] < 0.5) | (c[:, 1] < 0.5))
     corner = torch.tensor([0.5, 0.5, 0.0], dtype=Float)
     x = torch.tensor([0.31, 0.95, 0.0], dtype=Float, requires_grad=True)
@@ -128,6 +128,11 @@ def test_round_a_corner(generator: Generator) -> None:
     (gradient,) = torch.autograd.grad(length, x)
     torch.testing.assert_close(gradient, ((x - corner) / (x - corner).norm()).detach(), atol=1e-12, rtol=0)
     assert torch.equal(bent.dist(y, x), length)
+    valley = sheet(8, generator, 0.0, keep=lambda c: (c[:, 1] < 0.25) | ((c[:, 0] - 0.5).abs() > 0.25))
+    x, y = torch.tensor([[0.2, 0.9, 0], [0.9, 0.8, 0]], dtype=Float)
+    bends = torch.tensor([[0.25, 0.25, 0], [0.75, 0.25, 0]], dtype=Float)
+    pieces = (x - bends[0]).norm() + 0.5 + (y - bends[1]).norm()
+    torch.testing.assert_close(valley.dist(x, y), pieces, atol=1e-14, rtol=0)
 
 
 def cube_distance(x: list[float], y: list[float]) -> float:
