@@ -263,6 +263,17 @@ def test_mean_of_h_log_h_equals_a_fine_quadrature() -> None:
         assert value == pytest.approx(exact(h), abs=2e-15 * (1 + max(h) ** 2)), h
 
 
+def test_uniform_points_fall_by_area() -> None:
+    """Means of the coordinates and of their squares are those of the surface: (Σ corners² + (Σ corners)²) / 12 a face."""
+    mesh = Mesh(bumpy().vertices * torch.tensor([1.0, 2, 5], dtype=Float), bumpy().faces)
+    x, corners = uniform(mesh, 100_000), mesh.vertices[mesh.faces]
+    share = (mesh.areas / mesh.areas.sum())[:, None]
+    first = (share * corners.mean(1)).sum(0)
+    second = (share * ((corners**2).sum(1) + corners.sum(1) ** 2) / 12).sum(0)
+    for drawn, wanted in ((x, first), (x**2, second)):
+        assert ((drawn.mean(0) - wanted).abs() < 4 * drawn.std(0) / math.sqrt(len(x))).all()
+
+
 def test_density_of_one_triangle(generator: Generator) -> None:
     """Heights 1, 2, 5: the mean of barycentric coordinate i is (Σ h + h_i) / (4 Σ h), and log p is that of a line."""
     p = MeshDensity(Mesh([[0, 0, 0], [2, 0, 0], [0, 1, 0]], [[0, 1, 2]]), torch.tensor([1.0, 2.0, 5.0], dtype=Float))
