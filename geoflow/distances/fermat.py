@@ -319,7 +319,9 @@ class FermatSpace(nn.Module):
         self._graph = self._level = None
         before = None if self.points is None else self.points.dtype
         super()._apply(fn, recurse)
-        if self.points is not None and self.points.dtype != before:  # rounded for the other dtype, they are off the space
+        if (
+            self.points is not None and self.points.dtype != before
+        ):  # rounded for the other dtype, they are off the space
             self.points = self.space._project(self.points)
         return self
 

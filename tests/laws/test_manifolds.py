@@ -72,7 +72,7 @@ def tangent(space: Manifold, x: Tensor, g: Generator, length: float | None = Non
     v = space.random_tangent(x, generator=g)
     v = v / space.norm(x, v)[..., None]
     if length is None:
-        most = min(1.5, 0.5 * space.injectivity_radius, case_of(space).reach)
+        most = min(1.5, 0.5 * space.injectivity_radius or math.inf, case_of(space).reach)  # zero: corners of a mesh
         length = torch.rand(*v.shape[:-1], 1, dtype=v.dtype, generator=g) * most
     return v * length
 
@@ -382,6 +382,8 @@ def test_derivatives(case: Case, verb: str, generator: Generator) -> None:
     """Forward, reverse and second derivatives along a curve in the space equal difference quotients."""
     space = build(case)
     x, y = points(space, torch.float64, generator, 2), points(space, torch.float64, generator, 2)
+    if not {"exp", "log"} & set(case.lacks):
+        y = space.geodesic(x, y, 0.9)  # away from the cut locus, which a difference quotient would straddle
     v = tangent(space, x, generator)
     noise = torch.randn(3, 2, space.ambient_dim, dtype=torch.float64, generator=generator)
     dx, dy, dv = min(1.0, case.reach) * noise
@@ -436,7 +438,8 @@ def test_compares_by_content(case: Case) -> None:
     assert space is not twin
     again = type(space).from_config(json.loads(json.dumps(space.config())))
     assert again == space
-    assert space == eval(repr(space), {**vars(manifolds), type(space).__name__: type(space)})
+    if len(json.dumps(space.config())) < 1000:  # tables of a mesh are too long to be written out
+        assert space == eval(repr(space), {**vars(manifolds), type(space).__name__: type(space)})
     assert pickle.loads(pickle.dumps(space)) == space == copy.deepcopy(space)
     others = [other.make() for other in MANIFOLDS.values() if repr(other.make()) != repr(space)]
     assert space not in others
