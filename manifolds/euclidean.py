@@ -71,7 +71,7 @@ class Euclidean(Manifold):
         return y - x
 
     def _inner(self, x: Points, u: Points, v: Points) -> Values:
-        return (self._units(u) * self._units(v)).sum(-1)
+        return series.dot(self._units(u), self._units(v))
 
     def _norm(self, x: Points, v: Points) -> Values:
         return series.norm(self._units(v))

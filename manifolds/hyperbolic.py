@@ -12,7 +12,7 @@ from manifolds.shapes import Coordinates, Frames, Points, Values
 
 
 def _dot(u: Tensor, v: Tensor) -> Tensor:
-    return (u * v).sum(-1, keepdim=True)
+    return series.dot(u, v)[..., None]
 
 
 class _Hyperbolic(Manifold):
@@ -272,7 +272,7 @@ class Hyperboloid(_Hyperbolic):
 
     def _log_volume(self, x: Points) -> Values:
         a = x[..., 1:]
-        return -0.5 * (2 * self._c * (a * a).sum(-1)).log1p()
+        return -0.5 * (2 * self._c * series.dot(a, a)).log1p()
 
 
 def ball_to_hyperboloid(x: Tensor, curvature: float = 1.0) -> Tensor:

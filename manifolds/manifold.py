@@ -251,7 +251,7 @@ class Manifold(ABC):
     # -- defaults of the twins ----------------------------------------------------------------------------------
 
     def _inner(self, x: Points, u: Points, v: Points) -> Values:
-        return (u * v).sum(-1)
+        return series.dot(u, v)
 
     def _norm(self, x: Points, v: Points) -> Values:
         return series.norm(v)

@@ -90,7 +90,7 @@ class SpecialOrthogonal(Manifold):
             eye = torch.eye(self._n, dtype=w.dtype, device=w.device)
             several = torch.cat([hat.reshape(-1, self._n, self._n), torch.zeros_like(eye)[None]])
             return torch.linalg.matrix_exp(several)[:-1].reshape(hat.shape) - eye
-        s = 0.25 * (w * w).sum(-1, keepdim=True)
+        s = 0.25 * series.dot(w, w)[..., None]
         return _turn(series.cos_sqrt(s), 0.5 * series.sinc_sqrt(s) * w, self._n)
 
     def _exp(self, x: Points, v: Points) -> Points:
@@ -109,7 +109,7 @@ class SpecialOrthogonal(Manifold):
         q = _quaternion(d, cut)
         w, axis = q[..., :1], q[..., 1:]
         w = torch.where(w.abs() <= cut, w - w.detach(), w)  # a half turn to rounding is one: length π on either side
-        half = series.angle_over_sin((axis * axis).sum(-1, keepdim=True), w)
+        half = series.angle_over_sin(series.dot(axis, axis)[..., None], w)
         return 2 * (half * axis)[..., -self.dim :]
 
     def _log(self, x: Points, y: Points) -> Points:
@@ -132,7 +132,7 @@ class SpecialOrthogonal(Manifold):
         if self._n > 3:
             return super()._squared_dist(x, y)
         sine, cos = self._sine_and_cosine(x, y)
-        sin2, near = (sine * sine).sum(-1), cos > 0
+        sin2, near = series.dot(sine, sine), cos > 0
         ratio = series.angle_over_sin(
             torch.where(near, sin2, torch.zeros_like(sin2)), torch.where(near, cos, torch.ones_like(cos))
         )

@@ -65,25 +65,34 @@ class Sphere(Manifold):
         return torch.where(length == 0, first, x / torch.where(length == 0, torch.ones_like(length), length))
 
     def _to_tangent(self, x: Points, v: Points) -> Points:
-        return v - (x * v).sum(-1, keepdim=True) * x
+        return v - series.dot(x, v)[..., None] * x
 
     def _exp(self, x: Points, v: Points) -> Points:
-        s = (v * v).sum(-1, keepdim=True)
+        s = series.dot(v, v)[..., None]
         return series.cos_sqrt(s) * x + series.sinc_sqrt(s) * v
 
     def _log(self, x: Points, y: Points) -> Points:
         u = self._to_tangent(x, y - x)
-        sin2, cos = (u * u).sum(-1, keepdim=True), (x * y).sum(-1, keepdim=True)
+        sin2, cos = series.dot(u, u), series.dot(x, y)
         antipodal = (cos < 0) & (sin2 < (8 * torch.finfo(x.dtype).eps) ** 2)
-        ratio = series.angle_over_sin(torch.where(antipodal, torch.ones_like(sin2), sin2), cos)
-        return torch.where(antipodal, math.pi * self._tangent_basis(x)[..., 0], ratio * u)
+        ratio = series.angle_over_sin(sin2.masked_fill(antipodal, 1.0), cos)
+        return torch.where(antipodal[..., None], math.pi * self._first(x), ratio[..., None] * u)
+
+    def _first(self, x: Points) -> Points:
+        """The first vector of `tangent_basis` alone."""
+        last = x[..., -1:]
+        sign = torch.where(last < 0, -torch.ones_like(last), torch.ones_like(last))
+        w = torch.cat([x[..., :-1], last + sign], -1)
+        e = torch.zeros(self._n + 1, dtype=x.dtype, device=x.device)
+        e[0] = 1
+        return e - w * (x[..., :1] / (1 + last.abs()))
 
     def _dist(self, x: Points, y: Points) -> Values:
         return 2 * torch.atan2(series.norm(x - y), series.norm(x + y))
 
     def _squared_dist(self, x: Points, y: Points) -> Values:
         u = self._to_tangent(x, y - x)
-        sin2, cos = (u * u).sum(-1), (x * y).sum(-1)
+        sin2, cos = series.dot(u, u), series.dot(x, y)
         near = cos > 0
         ratio = series.angle_over_sin(
             torch.where(near, sin2, torch.zeros_like(sin2)), torch.where(near, cos, torch.ones_like(cos))
@@ -93,11 +102,11 @@ class Sphere(Manifold):
 
     def _transport(self, x: Points, y: Points, v: Points) -> Points:
         p = x + y  # the reflection v − 2⟨p, v⟩ p/|p|²: an isometry to rounding however near y is to −x
-        s = (p * p).sum(-1, keepdim=True)
+        s = series.dot(p, p)[..., None]
         antipodal = s < (8 * torch.finfo(s.dtype).eps) ** 2
-        e = self._tangent_basis(x)[..., 0]
-        across = v - 2 * (e * v).sum(-1, keepdim=True) * e
-        along = v - 2 * (p * v).sum(-1, keepdim=True) / torch.where(antipodal, torch.ones_like(s), s) * p
+        e = self._first(x)
+        across = v - 2 * series.dot(e, v)[..., None] * e
+        along = v - 2 * series.dot(p, v)[..., None] / torch.where(antipodal, torch.ones_like(s), s) * p
         return torch.where(antipodal, across, along)
 
     def _tangent_basis(self, x: Points) -> Frames:

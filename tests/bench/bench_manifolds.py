@@ -85,7 +85,7 @@ def spaces() -> dict[str, tuple[Manifold, Verbs, Verbs, Callable[[int], Tensor]]
         "Sphere(9)": (Sphere(9), geomstats_of(Hypersphere(9)), geoopt_of(geoopt.Sphere()), uniform(Sphere(9))),
         "Torus(2), pairs": (
             Torus(2, embedded=True),
-            geomstats_of(circles),
+            geomstats_of(circles, (2, 2)),
             {},
             lambda n: angles_to_embedded(uniform(Torus(2))(n)),
         ),
