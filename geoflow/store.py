@@ -107,8 +107,9 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tenso
     from safetensors import SafetensorError, safe_open
 
     with open(path, "rb") as file:
-        start = file.read(4)
-    if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        start = file.read(9)
+    # a safetensors file begins with eight bytes of any length, which may look like a pickle's, and JSON
+    if start[8:] != b"{" and start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         raise TypeError(
             f"{path} is a pickle or a torch.save archive, which may execute code: load reads safetensors files."
         )

@@ -279,6 +279,17 @@ class Bomb:
         return os.system, (f"touch {self.path}",)
 
 
+def test_headers_of_every_length_are_read(tmp_path: Path) -> None:
+    """Also of those whose first bytes are a pickle's: lengths of 640, 896 ... bytes begin with its mark."""
+    lengths = set()
+    for extra in range(0, 1200, 8):
+        path = tmp_path / "model.safetensors"
+        save(Standardize(2), path, note="x" * extra)
+        lengths.add(path.read_bytes()[:2])
+        assert isinstance(load(path), Standardize)
+    assert b"\x80\x03" in lengths
+
+
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_pickle_is_refused_unread(file: Path, protocol: int) -> None:
     """The first two protocols have no mark to know them by, and are refused as no safetensors file."""

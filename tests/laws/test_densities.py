@@ -1,6 +1,7 @@
 """Laws of samplers and densities: one mass, one score, one set of draws, whatever the model behind them."""
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from geoflow import Density, load, save
-from manifolds import Euclidean
+from manifolds import Euclidean, Hyperboloid, Manifold, PoincareBall, Product
 from tests.laws.registry import DENSITIES, SAMPLERS, Case
 from tests.laws.tools import (
     build,
@@ -60,12 +61,32 @@ def test_score_is_the_gradient_of_log_prob(case: Case, generator: Generator) -> 
         close(model.space.inner(x, score, b), slope[0], 1e-9 if case.smooth else 1e-7, 1e-9 if case.smooth else 1e-7)
 
 
-def proposal(model: Density, x: Tensor, n: int, g: Generator) -> tuple[Tensor, Tensor]:
+def on(space: Manifold) -> Any:
+    """Something that has this space."""
+    return SimpleNamespace(space=space)
+
+
+def proposal(model: Any, x: Tensor, n: int, g: Generator) -> tuple[Tensor, Tensor]:
     """Points that cover the space around the rows x, and their log density against the Riemannian volume."""
     space = model.space
     if math.isfinite(space.log_volume_total):
         points = space.sample_uniform(n, generator=g, dtype=x.dtype)
         return points, torch.full((n,), -space.log_volume_total, dtype=x.dtype)
+    if isinstance(space, Product):
+        parts = [proposal(on(f), rows, n, g) for f, rows in zip(space.factors, space.split(x), strict=True)]
+        return torch.cat([p for p, _ in parts], -1), torch.stack([q for _, q in parts]).sum(0)
+    if isinstance(
+        space, (PoincareBall, Hyperboloid)
+    ):  # normals of three widths in the tangent space at the mean, wrapped
+        centre, c = space.mean(x), space.curvature
+        std = space.coords(centre, space.log(centre, x)).square().mean().sqrt()
+        widths = std * torch.tensor([0.8, 1.3, 2.0], dtype=x.dtype)
+        v = widths[torch.randint(3, (n, 1), generator=g)] * torch.randn(n, space.dim, dtype=x.dtype, generator=g)
+        r2 = v.square().sum(-1)
+        each = -0.5 * r2[:, None] / widths**2 - space.dim * (widths.log() + 0.5 * LOG_2PI)
+        r = (c * r2).sqrt()
+        log_q = torch.logsumexp(each, -1) - math.log(3) - (space.dim - 1) * (r.sinh() / r).log()
+        return space.exp(centre, (space.tangent_basis(centre) @ v[..., None])[..., 0]), log_q
     if not isinstance(space, Euclidean):
         raise NotImplementedError(f"this law needs a proposal on {space!r}: give it one here.")
     mean, std = x.mean(0), x.std(0)
@@ -405,6 +426,8 @@ def test_prepared_models_fit_better_than_none(case: Case, generator: Generator) 
     """`prepare` on rows of another place and scale leaves a finite loss, and repeats under the same seed."""
     twins = [build(case, stir=0.0) for _ in range(2)]
     x = 40.0 + 7.0 * torch.randn(300, twins[0].dim, dtype=torch.float64, generator=generator)
+    if case.points is not None:
+        x = case.points((x - 40) / 7)
     if not isinstance(twins[0].space, Euclidean):
         x = twins[0].space.project(x)
     context = context_for(twins[0], (300,), torch.float64, generator)
