@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from manifolds import checks
-from manifolds.manifold import Manifold
+from manifolds.manifold import Device, Manifold
 from manifolds.shapes import Frames, Points, Values
 
 _LOCK = threading.RLock()
@@ -259,22 +259,17 @@ class _Geomstats(Manifold):
         except (NotImplementedError, AttributeError, TypeError, ValueError):
             return math.nan
 
-    def sample_uniform(
-        self,
-        n: int | tuple[int, ...],
-        generator: Generator | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
+    def _sample_uniform(
+        self, shape: tuple[int, ...], generator: Generator | None, dtype: torch.dtype, device: Device
     ) -> Tensor:
-        """`n` points uniform in the Riemannian volume, where geomstats draws them so."""
+        """Points uniform in the Riemannian volume, where geomstats draws them so."""
         if self.theirs.intrinsic or _UNIFORM.get(type(self.theirs).__name__) != self._metric_name():
             self._lacks("sample_uniform", "geomstats has no uniform points here; its `random_point` are some others")
-        shape = (n,) if isinstance(n, int) else tuple(n)
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device if generator else None))
         with _LOCK, torch.random.fork_rng(devices=[]), _float64():
             torch.manual_seed(seed)  # geomstats draws from the global generator
             x = self.theirs.random_uniform(math.prod(shape))
-        return x.reshape(*shape, self.ambient_dim).to(device, dtype or torch.get_default_dtype())
+        return x.reshape(*shape, self.ambient_dim).to(device, dtype)
 
     def contains(self, x: Tensor, explain: bool = False) -> Any:
         """What geomstats' `belongs` says ``(*batch)``, to a tolerance that grows with a point's coordinates squared."""

@@ -10,6 +10,8 @@ from torch import Generator, Tensor
 from manifolds import checks, series
 from manifolds.shapes import Coordinates, Frames, Points, Values
 
+Device = torch.device | str | None
+
 LADDER = 64.0
 """How much shorter than v the rungs of the pole ladder are."""
 
@@ -171,10 +173,11 @@ class Manifold(ABC):
         n: int | tuple[int, ...],
         generator: Generator | None = None,
         dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
+        device: Device = None,
     ) -> Tensor:
         """`n` points ``(*n, ambient_dim)`` uniform in the Riemannian volume."""
-        raise NotImplementedError(f"{self!r} has infinite volume, so no uniform distribution: sample a density on it.")
+        shape = (n,) if isinstance(n, int) else tuple(n)
+        return self._sample_uniform(shape, generator, dtype or torch.get_default_dtype(), device)
 
     def mean(self, x: Tensor, weights: Tensor | None = None, max_iter: int = 100, *, strict: bool = False) -> Tensor:
         """Fréchet mean of ``(*batch, n, ambient_dim)`` over its n points: the minimiser of Σ w dist².
@@ -247,6 +250,11 @@ class Manifold(ABC):
             inside,
             f"{int((~inside).sum())} of {inside.numel()} points are not on {self!r}, {where}, off by up to {worst:.2g}",
         )
+
+    def _sample_uniform(
+        self, shape: tuple[int, ...], generator: Generator | None, dtype: torch.dtype, device: Device
+    ) -> Tensor:
+        raise NotImplementedError(f"{self!r} has infinite volume, so no uniform distribution: sample a density on it.")
 
     # -- defaults of the twins ----------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from manifolds import series
-from manifolds.manifold import Manifold
+from manifolds.manifold import Device, Manifold
 from manifolds.paths import straight_walk, taut_joins
 from manifolds.shapes import Frames, Points, Values
 from manifolds.surface import SURFACES, Surface, foot, nearest_face
@@ -128,21 +128,16 @@ class Mesh(Manifold):
         """Zero: right behind a corner two straight paths meet."""
         return 0.0
 
-    def sample_uniform(
-        self,
-        n: int | tuple[int, ...],
-        generator: Generator | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
+    def _sample_uniform(
+        self, shape: tuple[int, ...], generator: Generator | None, dtype: torch.dtype, device: Device
     ) -> Tensor:
-        """`n` points uniform on the surface: a face by its area, and in it Dirichlet(1, 1, 1) coordinates."""
-        shape = (n,) if isinstance(n, int) else tuple(n)
+        """Points uniform on the surface: a face by its area, and in it Dirichlet(1, 1, 1) coordinates."""
         weights = torch.empty(*shape, 3, dtype=torch.float64, device=device).exponential_(generator=generator)
         heap = self.areas.cumsum(0).to(weights.device)
         u = torch.rand(*shape, generator=generator, dtype=torch.float64, device=device)
         face = torch.searchsorted(heap, u * heap[-1], right=True)
         x = self.place(face.clamp(max=len(heap) - 1), weights)
-        return x.to(torch.get_default_dtype() if dtype is None else dtype)
+        return x.to(dtype)
 
     def place(self, face: Tensor, weights: Tensor) -> Tensor:
         """The points of faces ``(*batch)`` with barycentric weights ``(*batch, 3)``, of any positive sum."""

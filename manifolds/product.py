@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from manifolds import checks, series
-from manifolds.manifold import Manifold, named
+from manifolds.manifold import Device, Manifold, named
 from manifolds.shapes import Frames, Points, Values
 
 
@@ -120,12 +120,8 @@ class Product(Manifold):
         wrong = [f"factor {i}: {why}" for i, (ok, why) in enumerate(found) if not bool(ok.all())]
         return inside, "; ".join(wrong) if wrong else f"every point is on {self!r}"
 
-    def sample_uniform(
-        self,
-        n: int | tuple[int, ...],
-        generator: Generator | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
+    def _sample_uniform(
+        self, shape: tuple[int, ...], generator: Generator | None, dtype: torch.dtype, device: Device
     ) -> Tensor:
-        """`n` points, uniform in each factor; raises where a factor has infinite volume."""
-        return torch.cat([f.sample_uniform(n, generator, dtype, device) for f in self.factors], -1)
+        """Points, uniform in each factor; raises where a factor has infinite volume."""
+        return torch.cat([f._sample_uniform(shape, generator, dtype, device) for f in self.factors], -1)

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from manifolds import checks, series
-from manifolds.manifold import Manifold
+from manifolds.manifold import Device, Manifold
 from manifolds.shapes import Coordinates, Frames, Points, Values
 
 
@@ -174,15 +174,10 @@ class SpecialOrthogonal(Manifold):
         """π for every n: the logarithm is unique while all angles are below π, and a turn in one plane gets there first."""
         return math.pi
 
-    def sample_uniform(
-        self,
-        n: int | tuple[int, ...],
-        generator: Generator | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
+    def _sample_uniform(
+        self, shape: tuple[int, ...], generator: Generator | None, dtype: torch.dtype, device: Device
     ) -> Tensor:
-        """`n` rotations uniform in Haar's measure: QR of Gaussians, made unique, with the first column's sign for det."""
-        shape = (n,) if isinstance(n, int) else tuple(n)
+        """Rotations uniform in Haar's measure: QR of Gaussians, made unique, with the first column's sign for det."""
         noise = torch.randn(*shape, self._n, self._n, generator=generator, dtype=dtype, device=device)
         q, r = torch.linalg.qr(noise)
         q = q * torch.where(torch.diagonal(r, dim1=-2, dim2=-1) < 0, -1, 1)[..., None, :]

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from manifolds import checks
-from manifolds.manifold import Manifold
+from manifolds.manifold import Device, Manifold
 from manifolds.shapes import Frames, Points
 from manifolds.sphere import Sphere
 
@@ -88,14 +88,9 @@ class Simplex(Manifold):
     def injectivity_radius(self) -> float:
         return math.inf
 
-    def sample_uniform(
-        self,
-        n: int | tuple[int, ...],
-        generator: Generator | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
+    def _sample_uniform(
+        self, shape: tuple[int, ...], generator: Generator | None, dtype: torch.dtype, device: Device
     ) -> Tensor:
-        """`n` points uniform on the simplex: normalised exponentials."""
-        shape = (n,) if isinstance(n, int) else tuple(n)
+        """Points uniform on the simplex: normalised exponentials."""
         waits = -torch.log1p(-torch.rand(*shape, self._k, generator=generator, dtype=dtype, device=device))
         return waits / waits.sum(-1, keepdim=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from manifolds import checks, series
-from manifolds.manifold import Manifold
+from manifolds.manifold import Device, Manifold
 from manifolds.shapes import Frames, Points, Values
 
 
@@ -125,13 +125,8 @@ class Sphere(Manifold):
     def injectivity_radius(self) -> float:
         return math.pi
 
-    def sample_uniform(
-        self,
-        n: int | tuple[int, ...],
-        generator: Generator | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
+    def _sample_uniform(
+        self, shape: tuple[int, ...], generator: Generator | None, dtype: torch.dtype, device: Device
     ) -> Tensor:
-        """`n` points uniform on the sphere: normalised Gaussians."""
-        shape = (n,) if isinstance(n, int) else tuple(n)
+        """Points uniform on the sphere: normalised Gaussians."""
         return self._project(torch.randn(*shape, self._n + 1, generator=generator, dtype=dtype, device=device))

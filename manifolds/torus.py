@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from manifolds import checks, series
-from manifolds.manifold import Manifold
+from manifolds.manifold import Device, Manifold
 from manifolds.shapes import Coordinates, Frames, Points, Values
 
 TURN = 2 * math.pi
@@ -147,15 +147,10 @@ class Torus(Manifold):
     def injectivity_radius(self) -> float:
         return math.pi
 
-    def sample_uniform(
-        self,
-        n: int | tuple[int, ...],
-        generator: Generator | None = None,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
+    def _sample_uniform(
+        self, shape: tuple[int, ...], generator: Generator | None, dtype: torch.dtype, device: Device
     ) -> Tensor:
-        """`n` points with independent uniform angles."""
-        shape = (n,) if isinstance(n, int) else tuple(n)
+        """Points with independent uniform angles."""
         angle = math.pi * (2 * torch.rand(*shape, self._n, generator=generator, dtype=dtype, device=device) - 1)
         return angles_to_embedded(angle) if self.embedded else angle
 
