@@ -191,6 +191,43 @@ def digits() -> list[str]:
     return lines
 
 
+def finite(f: Callable[[Tensor], Tensor], at: Tensor) -> str:
+    """Whether the gradient and the second derivative at a point are finite, as two letters."""
+    moved = at.clone().requires_grad_()
+    try:
+        value = f(moved)
+        (first,) = torch.autograd.grad(
+            (value * torch.linspace(0.5, 1, value.numel()).view_as(value)).sum(), moved, create_graph=True
+        )
+        letters = "y" if bool(first.isfinite().all()) else "n"
+        if not first.requires_grad:
+            return letters + "y"
+        (second,) = torch.autograd.grad((first * torch.linspace(0.3, 1, first.numel()).view_as(first)).sum(), moved)
+        return letters + ("y" if bool(second.isfinite().all()) else "n")
+    except (RuntimeError, ValueError) as error:
+        return type(error).__name__
+
+
+def derivatives() -> list[str]:
+    """Gradient and second derivative where formulas break: coincident points, no velocity, opposite points."""
+    lines = ["| space, where | ours | geomstats | geoopt |", "|---|---|---|---|"]
+    for name, (space, theirs, geo, draw) in spaces().items():
+        x = draw(1)
+        places = {"dist, x = y": ("dist", x), "log, x = y": ("log", x), "exp, v = 0": ("exp", torch.zeros_like(x))}
+        if name.startswith("Sphere"):
+            places |= {"dist, y = -x": ("dist", -x), "log, y = -x": ("log", -x)}
+        for where, (verb, at) in places.items():
+            cells = []
+            for verbs in (ours(space), theirs, geo):
+                if not verbs:
+                    cells.append("–")
+                    continue
+                call = verbs[verb]
+                cells.append(finite(lambda m, x=x, call=call, verb=verb: call(x, x if verb == "exp" else m, m), at))
+            lines.append(f"| {name}, {where} | **{cells[0]}** | {cells[1]} | {cells[2]} |")
+    return lines
+
+
 def main() -> None:
     torch.set_num_threads(1)
     assert gs.__name__
@@ -199,7 +236,8 @@ def main() -> None:
         "faster. \"compiled\" is the gain of `torch.compile` over our own plain code. geomstats takes SO(3)'s logarithm matrix "
         "by matrix: hence 40 rows.\n\n" + "\n".join(speed()) + "\n\n## Digits\n\nWorst relative error of `dist` over "
         f"{FEW} pairs, against 45 digits on the very numbers that the code saw; and whether the gradient is finite: ours / "
-        "geomstats / geoopt.\n\n" + "\n".join(digits())
+        "geomstats / geoopt.\n\n" + "\n".join(digits()) + "\n\n## Derivatives\n\nWhether the gradient and the second "
+        "derivative are finite (yy: both) where formulas break, in float64.\n\n" + "\n".join(derivatives())
     )  # fmt: skip
     write("manifolds.md", "Spaces beside geomstats and geoopt", "nox -s bench -- manifolds", body)
 
