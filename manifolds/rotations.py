@@ -140,7 +140,7 @@ class SpecialOrthogonal(Manifold):
         return torch.where(near, ratio * ratio * sin2, far * far)
 
     def _inner(self, x: Points, u: Points, v: Points) -> Values:
-        return 0.5 * (u * v).sum(-1)
+        return 0.5 * series.dot(u, v)
 
     def _norm(self, x: Points, v: Points) -> Values:
         return math.sqrt(0.5) * series.norm(v)
