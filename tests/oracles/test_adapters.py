@@ -64,7 +64,7 @@ def unchanged() -> Iterator[None]:
     def world() -> tuple[Any, ...]:
         root = logging.getLogger()
         return (
-            dict(os.environ),
+            {k: v for k, v in os.environ.items() if k != "TORCHINDUCTOR_CACHE_DIR"},  # set by torch for itself
             torch.get_default_dtype(),
             torch.get_num_threads(),
             torch.is_grad_enabled(),
@@ -441,6 +441,22 @@ def _bad_input() -> None:
 
     with pytest.raises(NotImplementedError):
         from_geomstats(lambda: OpenHemisphere(2)).sample_uniform(3)
+
+
+@check
+def _a_density_on_it_makes_a_space() -> None:
+    """Fermat geodesics between positive matrices: relaxed, the same both ways, and no longer than the line's cost."""
+    from geoflow import FermatSpace
+    from geoflow.distributions import WrappedNormal
+
+    mean = torch.tensor([2.0, 0.3, 0.0, 0.3, 1.0, 0.1, 0.0, 0.1, 1.5], dtype=torch.float64)
+    density = WrappedNormal(from_geomstats(spd), mean, 0.5)
+    x, y = density.sample((2, 2), generator=Generator().manual_seed(0)).detach()
+    space = FermatSpace(density, power=0.3)
+    there, back = space.solve(x, y), space.solve(y, x)
+    assert bool(there.converged.all() & back.converged.all())
+    torch.testing.assert_close(there.length, back.length, rtol=1e-6, atol=0)
+    assert bool((there.length <= space.dist(x, y, "line") * (1 + 1e-6)).all())
 
 
 @check
