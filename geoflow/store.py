@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import manifolds
 from geoflow import registry
+from manifolds import Manifold
 from manifolds.manifold import named
 
 FORMAT = 1
@@ -134,12 +134,17 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tenso
 
 def _describe(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
     """A JSON tree for a constructor argument; tensors stand in the file under their place in the model."""
-    if isinstance(value, manifolds.Manifold):
-        if getattr(manifolds, type(value).__name__, None) is not type(value):
+    if isinstance(value, Manifold):
+        name, config = type(value).__name__, value.config()
+        try:
+            again: object = named(name, config)
+        except ValueError:
+            again = None
+        if again != value:
             raise TypeError(
                 f"save cannot write {value!r}: files name the spaces of the package manifolds, and no others."
             )
-        return {"space": type(value).__name__, "given": value.config()}
+        return {"space": name, "given": config}
     if isinstance(value, nn.Module) and not isinstance(value, nn.ModuleList):
         if registry.CLASSES.get(type(value).__name__) is not type(value):
             return {"unknown": type(value).__name__}

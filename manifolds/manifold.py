@@ -16,14 +16,15 @@ LADDER = 64.0
 """How much shorter than v the rungs of the pole ladder are."""
 
 
+SPACES: dict[str, type["Manifold"]] = {}
+"""The finished spaces of this package by name: all that a file may name."""
+
+
 def named(name: str, config: dict[str, Any]) -> "Manifold":
     """The space of this package that a file names, by its constructor's arguments; nothing else is ever looked up."""
-    import manifolds
-
-    cls = getattr(manifolds, name, None) if name in manifolds.__all__ else None
-    if not (isinstance(cls, type) and issubclass(cls, Manifold)):
+    if name not in SPACES:
         raise ValueError(f"there is no space {name!r} in this version: update geoflow.")
-    return cls.from_config(config)
+    return SPACES[name].from_config(config)
 
 
 @runtime_checkable
@@ -43,6 +44,11 @@ class Manifold(ABC):
     add `_exp`, `_log` and whatever has a better formula than the default. The underscored twins see checked input and
     run inside loops; the plain names check and call them.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__module__.startswith("manifolds.") and not cls.__name__.startswith("_"):
+            SPACES[cls.__name__] = cls
 
     @property
     @abstractmethod

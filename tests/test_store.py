@@ -12,11 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from geoflow import Chain, Flow, Pair, Standardize, describe, load, save
+from geoflow import Chain, FermatSpace, Flow, Pair, Standardize, StandardNormal, describe, load, save
 from geoflow.flows import realnvp
 from geoflow.registry import CLASSES, arguments, register
-from manifolds import Euclidean
+from manifolds import Euclidean, Product, Sphere
 from tests.laws import registry as laws
+from tests.laws.cylinder import Cylinder
 from tests.laws.tools import build
 
 Damage = Callable[[bytes], bytes]
@@ -361,3 +362,14 @@ def test_a_description_that_makes_no_model(saved: Path, tree: Any) -> None:
     forge(saved, lambda head: head.update(model=tree))
     with pytest.raises(ValueError, match="cannot build|does not fit"):
         load(saved)
+
+
+def test_spaces_of_ones_own_are_refused_also_inside_a_product(tmp_path: Path) -> None:
+    own = Cylinder(2.0)
+    for space in (own, Product(Sphere(2), own)):
+        model = FermatSpace(StandardNormal(space.ambient_dim), space=space)
+        with pytest.raises(TypeError, match="spaces of the package manifolds, and no others"):
+            save(model, tmp_path / "own.safetensors")
+    fine = FermatSpace(StandardNormal(6), space=Product(Sphere(2), Sphere(2)))
+    save(fine, tmp_path / "fine.safetensors")
+    assert load(tmp_path / "fine.safetensors").space == fine.space
