@@ -9,6 +9,7 @@ through the inverse of an operator that says how R answers to a move: the Laplac
 (`laplacian_step`), or that and how the density bends at each node (`newton_step`).
 """
 
+import math
 from dataclasses import dataclass, fields
 
 import torch
@@ -55,11 +56,8 @@ def measure(weight: Weight | ScoreWeight, x: Tensor, ends: tuple[Tensor, Tensor]
             log_node = torch.cat([ends[0][:, :1], inner, ends[0][:, 1:]], 1)
             score = torch.cat([ends[1][:, :1], inner_score, ends[1][:, 1:]], 1)
         log_middle = weight.log(middles)
-    log_cost = torch.stack([log_node[:, :-1], log_middle + _LOG4.to(x), log_node[:, 1:]]).logsumexp(0) - _LOG6.to(x)
+    log_cost = torch.stack([log_node[:, :-1], log_middle + math.log(4), log_node[:, 1:]]).logsumexp(0) - math.log(6)
     return State(x, forward, segment, log_node, score, (log_cost + segment.log()).logsumexp(1))
-
-
-_LOG4, _LOG6 = torch.log(torch.tensor([4.0, 6.0], dtype=torch.float64))
 
 
 def _missing(weight: Weight | ScoreWeight, state: State) -> tuple[Tensor, Tensor]:
