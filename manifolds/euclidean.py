@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from manifolds import checks, series
-from manifolds.manifold import Manifold
+from manifolds.flat import Flat
 from manifolds.shapes import Frames, Points, Values
 
 
-class Euclidean(Manifold):
+class Euclidean(Flat):
     """ℝⁿ with the constant metric |dx|² = Σ (dx_i / scale_i)².
 
     With ``scale`` the standard deviations of a table's columns, lengths are those of the standardised table while the
@@ -64,20 +64,11 @@ class Euclidean(Manifold):
     def _to_tangent(self, x: Points, v: Points) -> Points:
         return v
 
-    def _exp(self, x: Points, v: Points) -> Points:
-        return x + v
-
-    def _log(self, x: Points, y: Points) -> Points:
-        return y - x
-
     def _inner(self, x: Points, u: Points, v: Points) -> Values:
         return series.dot(self._units(u), self._units(v))
 
     def _norm(self, x: Points, v: Points) -> Values:
         return series.norm(self._units(v))
-
-    def _transport(self, x: Points, y: Points, v: Points) -> Points:
-        return v + torch.zeros_like(x) + torch.zeros_like(y)
 
     def _tangent_basis(self, x: Points) -> Frames:
         eye = torch.eye(self._dim, dtype=x.dtype, device=x.device)

@@ -1,5 +1,6 @@
 """What every space can do. The noun the rest of the library builds on: `Space` to use one, `Manifold` to write one."""
 
+import inspect
 import warnings
 from abc import ABC, abstractmethod
 from typing import Any, NoReturn, Protocol, runtime_checkable
@@ -47,7 +48,7 @@ class Manifold(ABC):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if cls.__module__.startswith("manifolds.") and not cls.__name__.startswith("_"):
+        if cls.__module__.startswith("manifolds.") and not (cls.__name__.startswith("_") or inspect.isabstract(cls)):
             SPACES[cls.__name__] = cls
 
     @property

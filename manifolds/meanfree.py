@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from manifolds import checks
-from manifolds.manifold import Manifold
+from manifolds.flat import Flat
 from manifolds.shapes import Frames, Points
 from manifolds.simplex import contrasts
 
 
-class MeanFree(Manifold):
+class MeanFree(Flat):
     """Configurations of particles with their centre at zero: a linear space of dimension (particles − 1) · each.
 
     Points are flat, particle by particle; the metric is that of the embedding.
@@ -50,15 +50,6 @@ class MeanFree(Manifold):
 
     def _to_tangent(self, x: Points, v: Points) -> Points:
         return self._project(v) + torch.zeros_like(x)
-
-    def _exp(self, x: Points, v: Points) -> Points:
-        return x + v
-
-    def _log(self, x: Points, y: Points) -> Points:
-        return y - x
-
-    def _transport(self, x: Points, y: Points, v: Points) -> Points:
-        return v + torch.zeros_like(x) + torch.zeros_like(y)
 
     def _tangent_basis(self, x: Points) -> Frames:
         eye = torch.eye(self._each, dtype=x.dtype, device=x.device)

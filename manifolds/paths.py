@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch import library as operators
 
 from manifolds.surface import SURFACES, Surface, mapped, rows
 
@@ -255,13 +256,13 @@ def joins(surface: Surface, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return result
 
 
-@torch.library.custom_op("manifolds::straight_walk", mutates_args=())
+@operators.custom_op("manifolds::straight_walk", mutates_args=())
 def straight_walk(x: Tensor, v: Tensor, key: str) -> Tensor:
     """`walk` for tensors of one batch, as an operator."""
     return rows(lambda x, v: walk(SURFACES[key], x, v), x, v)
 
 
-@torch.library.custom_op("manifolds::taut_joins", mutates_args=())
+@operators.custom_op("manifolds::taut_joins", mutates_args=())
 def taut_joins(x: Tensor, y: Tensor, key: str) -> Tensor:
     """`joins` for tensors of one batch, as an operator."""
     return rows(lambda x, y: joins(SURFACES[key], x, y), x, y)

@@ -7,7 +7,8 @@ import torch
 from torch import Generator, Tensor
 
 from manifolds import checks
-from manifolds.manifold import Device, Manifold
+from manifolds.flat import Flat
+from manifolds.manifold import Device
 from manifolds.shapes import Frames, Points
 from manifolds.sphere import Sphere
 
@@ -18,7 +19,7 @@ def contrasts(count: int, like: Tensor) -> Tensor:
     return Sphere(count - 1)._tangent_basis(even)
 
 
-class Simplex(Manifold):
+class Simplex(Flat):
     """{x ∈ ℝᵏ : x ≥ 0, Σ x = 1}, flat, with the metric of the embedding; dimension k − 1, volume √k / (k − 1)!.
 
     It has an edge: geodesics are straight and end there, so `exp` refuses a velocity that leads out. Densities are with
@@ -67,15 +68,6 @@ class Simplex(Manifold):
 
     def _to_tangent(self, x: Points, v: Points) -> Points:
         return v - v.mean(-1, keepdim=True) + torch.zeros_like(x)
-
-    def _exp(self, x: Points, v: Points) -> Points:
-        return x + v
-
-    def _log(self, x: Points, y: Points) -> Points:
-        return y - x
-
-    def _transport(self, x: Points, y: Points, v: Points) -> Points:
-        return v + torch.zeros_like(x) + torch.zeros_like(y)
 
     def _tangent_basis(self, x: Points) -> Frames:
         return contrasts(self._k, x).expand(*x.shape[:-1], self._k, self._k - 1)

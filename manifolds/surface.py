@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import torch
 from torch import Tensor
+from torch import library as operators
 
 SURFACES: WeakValueDictionary[str, "Surface"] = WeakValueDictionary()
 """Surfaces in use by the hash of their content: the operators below take a key, for they may take no object."""
@@ -240,7 +241,7 @@ def mapped(op: Callable[..., Tensor], arguments: int) -> Callable[..., Any]:
     return rule
 
 
-@torch.library.custom_op("manifolds::nearest_face", mutates_args=())
+@operators.custom_op("manifolds::nearest_face", mutates_args=())
 def nearest_face(x: Tensor, key: str) -> Tensor:
     """Number of the face nearest to each point: an operator, so that it can be traced, mapped and compiled around."""
     return rows(SURFACES[key].nearest, x)
