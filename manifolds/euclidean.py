@@ -85,7 +85,15 @@ class Euclidean(Flat):
         log = 0.0 if self._scale is None else -sum(math.log(s) for s in self._scale)
         return torch.full(x.shape[:-1], log, dtype=x.dtype, device=x.device)
 
-    def mean(self, x: Tensor, weights: Tensor | None = None, max_iter: int = 100, *, strict: bool = False) -> Tensor:
+    def mean(
+        self,
+        x: Tensor,
+        weights: Tensor | None = None,
+        max_iter: int = 100,
+        *,
+        start: Tensor | None = None,
+        strict: bool = False,
+    ) -> Tensor:
         """The weighted average, which minimises Σ w dist² in flat space whatever the scale."""
         x = self._points(x, "x", "mean")
         if x.ndim < 2 or x.shape[-2] == 0:

@@ -186,7 +186,15 @@ class Manifold(ABC):
         shape = (n,) if isinstance(n, int) else tuple(n)
         return self._sample_uniform(shape, generator, dtype or torch.get_default_dtype(), device)
 
-    def mean(self, x: Tensor, weights: Tensor | None = None, max_iter: int = 100, *, strict: bool = False) -> Tensor:
+    def mean(
+        self,
+        x: Tensor,
+        weights: Tensor | None = None,
+        max_iter: int = 100,
+        *,
+        start: Tensor | None = None,
+        strict: bool = False,
+    ) -> Tensor:
         """Fréchet mean of ``(*batch, n, ambient_dim)`` over its n points: the minimiser of Σ w dist².
 
         Iterates m ← exp_m(t Σ w log_m x) with t = 1, or shorter where the sum of squares would rise. Not differentiable.
@@ -197,6 +205,7 @@ class Manifold(ABC):
             x: the points.
             weights: ``(n,)`` or ``(*batch, n)``, not negative, of any sum but zero; None weighs all alike.
             max_iter: most steps.
+            start: where to begin, ``(*batch, ambient_dim)``; by default at the projected average.
             strict: raise a ValueError instead of warning.
         """
         x = self._points(x, "x", "mean").detach()
@@ -207,7 +216,7 @@ class Manifold(ABC):
         def spread(m: Tensor) -> Tensor:
             return (w * self._squared_dist(m[..., None, :], x)).sum(-1)
 
-        m = self._project((w[..., None] * x).sum(-2))
+        m = self._project((w[..., None] * x).sum(-2)) if start is None else self._points(start, "start", "mean")
         best, t = spread(m), torch.ones_like(w[..., :1])
         for _ in range(max_iter):
             step = self._to_tangent(m, (w[..., None] * self._log(m[..., None, :], x)).sum(-2))

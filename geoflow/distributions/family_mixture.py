@@ -1,4 +1,4 @@
-"""Mixtures of densities of one family, fitted by expectation maximisation from a k-means start."""
+"""Mixtures of densities on any space, fitted by expectation maximisation from a k-means start."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from geoflow import validate
-from geoflow.density import Context, Density, Player
+from geoflow.density import Context, Density, Player, reference
+from geoflow.distributions.family import ALL, Family
+from geoflow.distributions.uniform import Uniform
 from geoflow.distributions.von_mises_fisher import VonMisesFisher
 from geoflow.registry import register
 from manifolds import Manifold
@@ -20,16 +22,17 @@ TOLERANCE, ROUNDS = 1e-5, 300
 
 @register
 class Mixture(Density):
-    """Σ_k w_k p_k(x), the p_k of one family with their parameters in a batch, as `VonMisesFisher` and `PowerSpherical`.
+    """Σ_k w_k p_k(x): the p_k one family with its parameters in a batch, or densities of any kind in a list.
 
     On its own it is fitted by `from_data` (or `fit`, which does the same and takes no steps); as the base or prior of
-    another model its parameters train with it. Density and draws are each one operation on the batch, without a loop
+    another model its parameters train with it. In a batch, density and draws are each one operation, without a loop
     over components. Cost: K evaluations of the family a point. [banerjee2005]
 
     Args:
         weights: ``(K,)``, positive; normalised.
-        components: a density whose `batch_shape` is ``(K,)``.
-        bounds: least and largest concentration that EM may choose.
+        components: a density whose `batch_shape` is ``(K,)``, or K densities on the same space. EM fits those which
+            can be fitted to weighted rows, and leaves `Uniform` as it is.
+        bounds: least and largest concentration (κ, 1/std², or Dirichlet's Σ a) that EM may choose.
         seed: of the k-means start.
 
     >>> poles = VonMisesFisher(torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]]), 20.0)
@@ -37,25 +40,34 @@ class Mixture(Density):
     torch.Size([5, 3])
     """
 
-    components: Any
+    components: Family
 
-    def __init__(self, weights: Any, components: Density, bounds: Sequence[float] = (1e-3, 1e4), seed: int = 0) -> None:
+    def __init__(
+        self,
+        weights: Any,
+        components: Family | Sequence[Density],
+        bounds: Sequence[float] = (1e-3, 1e4),
+        seed: int = 0,
+    ) -> None:
         super().__init__()
+        if not isinstance(components, Family) and isinstance(components, Sequence):
+            components = Members(*components)
         shape = getattr(components, "batch_shape", None)
-        if shape is None or len(shape) != 1:
+        if not isinstance(components, Family) or shape is None or len(shape) != 1:
             raise ValueError(
-                "Mixture expects components in one batch, as VonMisesFisher(directions (K, n + 1), concentrations); got "
-                f"{type(components).__name__}" + (f" with batch {shape}." if shape is not None else ".")
+                "Mixture expects components in one batch, as VonMisesFisher(directions (K, n + 1), concentrations), or "
+                f"in a list; got {type(components).__name__}" + ("." if shape is None else f" with batch {shape}.")
             )
-        parameter = next(components.parameters())
-        weights = torch.as_tensor(weights, dtype=parameter.dtype, device=parameter.device).detach()
+        like = reference(components)
+        like = torch.empty(0) if like is None else like
+        weights = torch.as_tensor(weights, dtype=like.dtype, device=like.device).detach()
         if weights.shape != shape or not bool((weights.isfinite() & (weights > 0)).all()):
             raise ValueError(
                 f"Mixture expects a positive weight per component, {tuple(shape)}, got {weights.tolist()}."
             )
-        self.space, self.bounds, self.seed = components.space, tuple(float(b) for b in bounds), seed
-        if not (len(self.bounds) == 2 and 0 <= self.bounds[0] < self.bounds[1]):
+        if not (len(bounds) == 2 and 0 <= bounds[0] < bounds[1]):
             raise ValueError(f"Mixture expects bounds as (least, largest) concentration, got {bounds}.")
+        self.space, self.bounds, self.seed = components.space, (float(bounds[0]), float(bounds[1])), seed
         self.components = components
         self.logits = nn.Parameter(torch.log(weights / weights.sum()))
 
@@ -70,15 +82,28 @@ class Mixture(Density):
         x: Any,
         context: Any = None,
         components: int = 1,
-        family: type = VonMisesFisher,
+        family: type[Family] = VonMisesFisher,
         bounds: Sequence[float] = (1e-3, 1e4),
         seed: int = 0,
         **options: Any,
     ) -> "Mixture":
-        """Fitted by EM to rows ``(n, dim)`` on the sphere. Cost: some tens of passes, K (n + 1) numbers a row."""
+        """Fitted by EM to rows ``(n, dim)``. Cost: some tens of passes, each K evaluations of the family a row.
+
+        Args:
+            x: points of the space.
+            context: none.
+            components: how many.
+            family: of which kind: `VonMisesFisher`, `PowerSpherical`, `VonMises`, `WrappedNormal`, `RiemannianNormal`,
+                `IsotropicGaussianSO3`, `Dirichlet`.
+            bounds: least and largest concentration (κ, 1/std², or Dirichlet's Σ a).
+            seed: of the start.
+            options: of the family's `from_data`, as `space` for normals.
+        """
         x = validate.table(x, "Mixture.from_data", minimum=2)
         k = validate.count(components, "Mixture.from_data", "components", 1)
-        batch = family(torch.ones_like(x[:1]).expand(k, -1), 1.0)
+        if not (isinstance(family, type) and issubclass(family, Family)):
+            raise TypeError(f"Mixture.from_data expects a family of densities, as VonMisesFisher, got {family!r}.")
+        batch = family._start(x, (k,), **options)
         mixture = cls(x.new_ones(k), batch, bounds, seed)
         mixture.prepare(batch.space._points(x, "x", "from_data"))
         return mixture
@@ -95,11 +120,11 @@ class Mixture(Density):
         labels = kmeans(x, self.space, k, Generator().manual_seed(self.seed))
         responsible = nn.functional.one_hot(labels, k).to(x.dtype)
         log_p, last, best, state = x.new_zeros(len(x)), -math.inf, -math.inf, self.state_dict()
-        for _ in range(ROUNDS):
+        for turn in range(ROUNDS):
             empty = responsible.sum(0) < 0.5
             if bool(empty.any()):
-                responsible = _reseeded(x, responsible, empty.nonzero()[:, 0], log_p)
-            self.components._fit(x, responsible, self.bounds)
+                responsible = _reseeded(x, self.space, responsible, empty.nonzero()[:, 0], log_p)
+            self.components._fit(x, responsible, self.bounds, refine=turn > 0 and not bool(empty.any()))
             self.logits.copy_(responsible.double().mean(0).log())
             joint = self._components_in_blocks(x)
             log_p = joint.logsumexp(-1)
@@ -133,15 +158,69 @@ class Mixture(Density):
         return self.components._draw(k.reshape(shape), generator)
 
 
+@register
+class Members(Family):
+    """Densities of any kind on one space as the members of a family, evaluated one after another."""
+
+    def __init__(self, *parts: Density) -> None:
+        super().__init__()
+        wrong = [type(p).__name__ for p in parts if not isinstance(p, Density)]
+        if wrong or not parts:
+            raise TypeError(f"Mixture expects densities, which have a log_prob; got {', '.join(wrong) or 'none'}.")
+        spaces = {repr(p.space) for p in parts}
+        if len(spaces) > 1 or any(getattr(p, "batch_shape", ()) for p in parts):
+            raise ValueError(f"Mixture expects single densities on the same space, got some on {sorted(spaces)}.")
+        validate.common_context(parts, "Mixture")
+        if any(p.context_dim or p.classes for p in parts):
+            raise ValueError("Mixture expects densities without context.")
+        self.parts = nn.ModuleList(parts)
+        self.space = parts[0].space
+        like = reference(self)
+        if like is not None:
+            self.to(like)
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """How many there are, ``(K,)``."""
+        return (len(self.parts),)
+
+    @classmethod
+    def _start(cls, x: Tensor, batch: tuple[int, ...], **options: Any) -> "Members":
+        raise TypeError("Mixture.from_data expects one family; for several kinds, fit(Mixture(weights, [...]), x).")
+
+    def _fit(self, x: Tensor, weights: Tensor, bounds: tuple[float, float] = ALL, *, refine: bool = False) -> None:
+        for part, w in zip(self.parts, weights.unbind(1), strict=True):
+            if isinstance(part, Family):
+                part._fit(x, w, bounds, refine=refine)
+            elif not isinstance(part, Uniform):
+                raise TypeError(
+                    f"Mixture: {type(part).__name__} has no fit to weighted rows, which EM needs: leave it out, or "
+                    "train the mixture by the steps of a model that it is part of."
+                )
+
+    def _log_prob(self, x: Points, context: Context = None) -> Values:
+        pairs = zip(self.parts, x.expand(*x.shape[:-2], len(self.parts), -1).unbind(-2), strict=True)
+        return torch.stack([part._log_prob(points) for part, points in pairs], -1)  # type: ignore[operator]
+
+    def _draw(self, index: Tensor, generator: Generator | None, attached: bool = False) -> Tensor:
+        draws: list[Tensor] = []
+        for i, part in enumerate(self.parts):
+            n = (int((index == i).sum()),)
+            draws.append(part._rsample(n, None, generator) if attached else part._sample(n, None, generator))  # type: ignore[operator]
+        return torch.cat(draws)[index.flatten().argsort(stable=True).argsort()].reshape(*index.shape, self.dim)
+
+
 def kmeans(x: Tensor, space: Manifold, k: int, generator: Generator, rounds: int = 20) -> Tensor:
-    """Labels ``(n,)`` of rows by k-means with centres on the space and distances of the embedding: on spheres, by angle.
+    """Labels ``(n,)`` of rows by k-means with the distances of the space: a centre moves to its rows' mean, or one step
+    of the iteration for it.
 
     Starts from k-means++, each centre the best of a few rows drawn with probability ∝ squared distance from those
-    before. [arthur2007]
+    before. Cost: 20 (K distances and one logarithm a row). [arthur2007]
     """
 
     def squared(centres: Tensor) -> Tensor:
-        return torch.cdist(x, centres) ** 2
+        blocks = x.split(max(1, 10_000_000 // centres.numel()))
+        return torch.cat([space._squared_dist(block[:, None], centres) for block in blocks])
 
     trials = 2 + int(math.log(k))
     centres = x[torch.randint(len(x), (1,), generator=generator).to(x.device)]
@@ -153,23 +232,25 @@ def kmeans(x: Tensor, space: Manifold, k: int, generator: Generator, rounds: int
         closer = torch.minimum(nearest[:, None], squared(x[rows]))
         choice = closer.sum(0).argmin()
         nearest, centres = closer[:, choice], torch.cat([centres, x[rows[choice]][None]])
+    labels = squared(centres).argmin(1)
     for _ in range(rounds):
-        distances, labels = squared(centres).min(1)
-        sums = torch.zeros_like(centres).index_add_(0, labels, x)
-        empty = torch.bincount(labels, minlength=k) == 0
-        sums[empty] = x[distances.topk(int(empty.sum())).indices]
-        moved = space._project(sums)
-        if torch.equal(moved, centres):
+        own = centres[labels]
+        count = torch.bincount(labels, minlength=k)
+        step = torch.zeros_like(centres).index_add_(0, labels, space._log(own, x)) / count.clamp_min(1)[:, None]
+        centres = space._project(space._exp(centres, space._to_tangent(centres, step)))
+        distances, moved = squared(centres).min(1)
+        centres[count == 0] = x[distances.topk(int((count == 0).sum())).indices]
+        if torch.equal(moved, labels) and bool((count > 0).all()):
             break
-        centres = moved
+        labels = moved
     return labels
 
 
-def _reseeded(x: Tensor, responsible: Tensor, empty: Tensor, log_p: Tensor) -> Tensor:
+def _reseeded(x: Tensor, space: Manifold, responsible: Tensor, empty: Tensor, log_p: Tensor) -> Tensor:
     """Responsibilities with half of those for rows around the least likely ones given to components without rows."""
     worst = log_p.topk(len(empty), largest=False).indices
     size = max(1, len(x) // (4 * responsible.shape[1]))
-    near = torch.cdist(x[worst], x).topk(size, largest=False).indices
+    near = space._squared_dist(x[worst][:, None], x).topk(size, largest=False).indices
     responsible = responsible.clone()
     responsible[near.flatten()] /= 2
     responsible[near, empty[:, None]] += 0.5

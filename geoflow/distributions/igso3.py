@@ -1,15 +1,18 @@
 """Where Brownian motion on the rotations of space is after some time."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
-from geoflow.density import Context, Density
-from geoflow.distributions.curvature import Law, around, attach, invert, mean_of, radial
+from geoflow.density import Context
+from geoflow.distributions.curvature import around, radial
+from geoflow.distributions.family import ALL, Centered
+from geoflow.distributions.law import Law
 from geoflow.distributions.normals import LOG_2PI
-from geoflow.distributions.parameters import FLOOR, point, positive, rows_on
+from geoflow.distributions.parameters import FLOOR, positive
 from geoflow.registry import register
 from manifolds import SpecialOrthogonal, series
 from manifolds.shapes import Points, Values
@@ -20,7 +23,7 @@ DEGREES = 9
 
 
 @register
-class IsotropicGaussianSO3(Density):
+class IsotropicGaussianSO3(Centered):
     """The heat kernel on SO(3) at time sigma²: log p(R) = log f(θ) − log 8π², θ the angle of meanᵀR.
 
     f(θ) = Σ_l (2l + 1) exp(−l(l + 1) sigma²/2) sin((l + ½)θ)/sin(θ/2), ten terms for sigma ≥ 1, and below by its
@@ -29,78 +32,60 @@ class IsotropicGaussianSO3(Density):
     respect to the volume of `SpecialOrthogonal(3)`, 8π². [nikolayev1997]
 
     `mean` and `sigma` are learned: the first as a matrix that is projected onto SO(3), the second by its logarithm.
+    They are fitted by the average of the rows: E R = exp(−sigma²) mean; sigma at most 5, where it is uniform to ten
+    digits.
 
     Args:
-        mean: a rotation matrix, flat, ``(9,)``.
-        sigma: a positive number.
+        mean: a rotation matrix, flat, ``(9,)``, or a batch of them.
+        sigma: a positive number, or one for each of the batch.
 
     >>> IsotropicGaussianSO3(torch.eye(3).flatten(), 10.0).log_prob(torch.eye(3).flatten()).detach()  # -log 8π²
     tensor(-4.3689)
     """
 
-    def __init__(self, mean: Tensor, sigma: float | Tensor) -> None:
-        super().__init__()
-        self.space = SO3
-        self.location = nn.Parameter(point(SO3, mean, "IsotropicGaussianSO3"))
-        self.log_sigma = nn.Parameter(positive(sigma, (0,), self.location, "IsotropicGaussianSO3", "sigma").log())
-
-    @property
-    def mean(self) -> Tensor:
-        """Where the motion starts."""
-        return SO3._project(self.location)
+    def __init__(self, mean: Tensor, sigma: float | Sequence[float] | Tensor) -> None:
+        super().__init__(SO3, mean)
+        sigma = positive(sigma, [self.batch_shape], self.location, "IsotropicGaussianSO3", "sigma")
+        self.log_sigma = nn.Parameter(sigma.log())
 
     @property
     def sigma(self) -> Tensor:
-        """The square root of its time."""
+        """The square root of the motion's time, ``(*batch_shape)``."""
         return self.log_sigma.exp()
 
     @classmethod
-    def from_data(cls, x: Any, context: Any = None, **options: Any) -> "IsotropicGaussianSO3":
-        """Fitted to rotations ``(n, 9)`` by their average: E R = exp(−sigma²) mean."""
-        fitted = cls(torch.eye(3).flatten(), 1.0)
-        x = rows_on(SO3, x, "IsotropicGaussianSO3.from_data")
-        fitted = fitted.to(x)
-        fitted.prepare(x)
-        return fitted
+    def _start(cls, x: Tensor, batch: tuple[int, ...], **options: Any) -> "IsotropicGaussianSO3":
+        return cls(torch.eye(3, dtype=x.dtype, device=x.device).flatten().expand(*batch, -1), 1.0)
 
     @torch.no_grad()
-    def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Start from the closed-form fit; sigma at most 5, where it is uniform to ten digits."""
-        average = x.detach().double().mean(0)
+    def _fit(self, x: Tensor, weights: Tensor, bounds: tuple[float, float] = ALL, *, refine: bool = False) -> None:
+        average = torch.einsum("n...,nd->...d", (weights / weights.sum(0)).double(), x.detach().double())
         mean = SO3._project(average)
-        length = ((mean * average).sum() / 3).clamp(math.exp(-25.0), math.exp(-(FLOOR**2)))
+        length = ((mean * average).sum(-1) / 3).clamp(math.exp(-25.0), math.exp(-(FLOOR**2)))
         self.location.copy_(mean)
-        self.log_sigma.copy_(0.5 * torch.log(-length.log()))
+        self.log_sigma.copy_(-0.5 * (-1 / length.log()).clamp(*bounds).log())
 
     def _log_prob(self, x: Points, context: Context = None) -> Values:
         kernel = _log_kernel(SO3._squared_dist(self.mean, x).double(), self.log_sigma.double())
         return (kernel - math.log(8 * math.pi**2)).to(x)
 
     def _law(self, log_sigma: Tensor) -> Law:
-        """Log density of the angle, and its support."""
+        """Of the angle."""
         known = radial(SO3)
         assert known is not None
-        low = torch.zeros_like(log_sigma.detach())
-        high = (13 * log_sigma.detach().exp()).clamp_max(math.pi)
-        return lambda r: _log_kernel(r * r, log_sigma) + known.log_area(r) - math.log(8 * math.pi**2), low, high
+        log_area = known.log_area
+        high = (13 * log_sigma.exp()).clamp_max(math.pi)
+        return Law(lambda r, log_sigma: _log_kernel(r * r, log_sigma) + log_area(r), 0 * high, high, log_sigma)
 
-    def _draw(self, shape: tuple[int, ...], generator: Generator | None, attached: bool) -> Tensor:
-        law = self._law(self.log_sigma.double())
-        u = torch.rand(math.prod(shape), generator=generator, dtype=torch.float64, device=self.log_sigma.device)
-        r = invert(*law, u)
-        r = attach(*law, r) if attached else r
-        return around(SO3, self.mean, r.reshape(shape), generator)
-
-    def _sample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
-        return self._draw(shape, generator, attached=False)
-
-    def _rsample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
-        return self._draw(shape, generator, attached=True)
+    def _draw(self, index: Tensor, generator: Generator | None, attached: bool = False) -> Tensor:
+        u = torch.rand(index.shape, generator=generator, dtype=torch.float64, device=index.device)
+        r = self._law(self.log_sigma.double()).draw(index, u, attached)
+        return around(SO3, self.mean.reshape(-1, self.dim), r, index, generator)
 
     def entropy(self, context: Tensor | None = None) -> Tensor:
         """log 8π² − E log f, by quadrature over the angle."""
         log_sigma = self.log_sigma.double()
-        log_f = mean_of(lambda r: _log_kernel(r * r, log_sigma), *self._law(log_sigma))
+        log_f = self._law(log_sigma).mean(lambda r: _log_kernel(r * r, log_sigma[..., None]))
         return (math.log(8 * math.pi**2) - log_f).to(self.log_sigma)
 
 
@@ -114,8 +99,8 @@ def _log_kernel(s: Tensor, log_sigma: Tensor) -> Tensor:
 def _series(s: Tensor, log_sigma: Tensor) -> Tensor:
     """For sigma ≥ 1, through sin((l + ½)θ)/sin(θ/2) = 1 + 2 Σ_{m ≤ l} cos mθ, which is smooth in s."""
     degree = torch.arange(DEGREES + 1, dtype=s.dtype, device=s.device)
-    weight = (2 * degree + 1) * torch.exp(-0.5 * degree * (degree + 1) * torch.exp(2 * log_sigma))
-    above = weight.flip(0).cumsum(0).flip(0)
+    weight = (2 * degree + 1) * torch.exp(-0.5 * degree * (degree + 1) * torch.exp(2 * log_sigma[..., None]))
+    above = weight.flip(-1).cumsum(-1).flip(-1).unbind(-1)
     cos = series.cos_sqrt(s)
     later, last = torch.zeros_like(cos), torch.zeros_like(cos)
     for m in range(DEGREES, 0, -1):  # Clenshaw's sum of 2 above_m cos mθ

@@ -5,8 +5,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from geoflow.distributions.angles import draw_angles
-from geoflow.distributions.zonal import Zonal
+from geoflow.distributions.zonal import Zonal, around_peak
 from geoflow.registry import register
 from manifolds.shapes import Points, Values
 
@@ -52,14 +51,20 @@ class PowerSpherical(Zonal):
         value = torch.where(near < 2, at_mu, torch.where(opposite, torch.full_like(far, -math.inf), away))
         return self._log_peak(kappa).to(x.dtype) + kappa * value
 
-    def _angles(self, kappa: Tensor, index: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
-        n = self.space.dim
+    def _angles(
+        self, kappa: Tensor, index: Tensor, generator: Generator | None, attached: bool
+    ) -> tuple[Tensor, Tensor]:
+        n, u = self.space.dim, torch.rand(index.shape, generator=generator, dtype=kappa.dtype, device=kappa.device)
         if n == 2:
-            v = torch.rand(index.shape, generator=generator, dtype=kappa.dtype, device=kappa.device)
-            gap = -2 * torch.expm1(torch.log1p(-v) / (1 + kappa[index]))
+            gap = -2 * torch.expm1(torch.log1p(-u) / (1 + kappa[index]))
             return 1 - gap, (gap * (2 - gap)).clamp_min(1e-300).sqrt()
-        peak = 2 * torch.atan(torch.sqrt((n - 1) / (n - 1 + 2 * kappa))), n - 1 + kappa
-        theta = draw_angles(n, kappa, index, lambda t: 2 * (t / 2).cos().log(), peak, generator)
+        law = around_peak(
+            lambda t, k: torch.special.xlogy(n - 1, t.sin()) + 2 * k * (t / 2).cos().log(),
+            2 * torch.atan(torch.sqrt((n - 1) / (n - 1 + 2 * kappa))),
+            n - 1 + kappa,
+            kappa,
+        )
+        theta = law.draw(index, u, attached)
         return theta.cos(), theta.sin()
 
     def _concentration_of(self, length: Tensor) -> Tensor:

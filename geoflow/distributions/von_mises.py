@@ -7,98 +7,78 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from geoflow import validate
 from geoflow.density import Context, Density
-from geoflow.distributions.curvature import Law, attach, invert
-from geoflow.distributions.parameters import point, positive, rows_on
+from geoflow.distributions.family import ALL, Centered
+from geoflow.distributions.law import Law
+from geoflow.distributions.parameters import positive
 from geoflow.registry import register
 from manifolds import Torus
 from manifolds.shapes import Points, Values
 
 
 @register
-class VonMises(Density):
+class VonMises(Centered):
     """log p(x) = Σ_i κ_i cos(x_i − mean_i) − log 2π I₀(κ_i), on the angles of `Torus(n)`.
 
     κ (cos d − 1) is computed as −2κ sin²(d/2), and the rest with the scaled Bessel function in float64, so that large κ
     lose no digits. Draws invert the distribution function, without rejection. `mean` is learned as it is, κ by its
     logarithm. [mardia1999]
 
+    Fitted to data, the mean directions are those of the rows, and κ = A⁻¹ of the lengths of their mean, which is the
+    maximum of the likelihood; κ between 1e-6 and 1e12.
+
     Args:
-        mean: angles ``(n,)`` in radians.
-        concentration: κ > 0, one number or ``(n,)``; 1/κ is about the variance where it is large.
+        mean: angles ``(*batch_shape, n)`` in radians.
+        concentration: κ > 0, one number or one for each angle; 1/κ is about the variance where it is large.
 
     >>> VonMises(torch.zeros(1), 4.0).log_prob(torch.zeros(1)).detach()
     tensor(-0.2628)
     """
 
     def __init__(self, mean: Sequence[float] | Tensor, concentration: float | Sequence[float] | Tensor) -> None:
-        super().__init__()
         mean = torch.as_tensor(mean)
-        size = mean.numel()
-        self.space = Torus(max(size, 1))
-        self.location = nn.Parameter(point(self.space, mean, "VonMises"))
-        kappa = positive(concentration, (0, size), self.location, "VonMises", "concentration")
-        self.log_concentration = nn.Parameter(kappa.expand(size).log())
-
-    @property
-    def mean(self) -> Tensor:
-        """The most likely angles, in [−π, π]."""
-        return self.space._project(self.location)
+        super().__init__(Torus(max(mean.shape[-1] if mean.ndim else 1, 1)), mean)
+        kappa = positive(concentration, [tuple(self.location.shape)], self.location, "VonMises", "concentration")
+        self.log_concentration = nn.Parameter(kappa.log())
 
     @property
     def concentration(self) -> Tensor:
-        """κ ``(n,)``."""
+        """κ ``(*batch_shape, n)``."""
         return self.log_concentration.exp()
 
     @classmethod
-    def from_data(cls, x: Any, context: Any = None, **options: Any) -> "VonMises":
-        """The maximum of the likelihood of rows ``(n, angles)``: mean directions, and κ = A⁻¹ of the mean lengths."""
-        x = validate.table(x, "VonMises.from_data", minimum=2)
-        size = x.shape[1]
-        x = rows_on(Torus(size), x, "VonMises.from_data")
-        fitted = cls(x.new_zeros(size), 1.0)
-        fitted.prepare(x)
-        return fitted
+    def _start(cls, x: Tensor, batch: tuple[int, ...], **options: Any) -> "VonMises":
+        return cls(x.new_zeros(*batch, x.shape[1]), 1.0)
 
     @torch.no_grad()
-    def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Start from the closed-form fit, κ between 1e-6 and 1e12."""
-        rows = x.detach().double()
-        mean = torch.atan2(rows.sin().mean(0), rows.cos().mean(0))
-        short = 2 * torch.sin((rows - mean) / 2).square().mean(0)  # one minus the mean length
+    def _fit(self, x: Tensor, weights: Tensor, bounds: tuple[float, float] = ALL, *, refine: bool = False) -> None:
+        rows, w = x.detach().double(), (weights / weights.sum(0)).double()
+        sin, cos = (torch.einsum("n...,nd->...d", w, f) for f in (rows.sin(), rows.cos()))
+        mean = torch.atan2(sin, cos)
+        # one minus the mean length, without cancellation where the rows are close together
+        apart = 2 * torch.sin((rows.reshape(len(rows), *[1] * len(self.batch_shape), -1) - mean) / 2) ** 2
+        short = torch.einsum("n...,n...d->...d", w, apart)
         self.location.copy_(mean)
-        self.log_concentration.copy_(_inverse(short.clamp(5e-13, 1 - 5e-7)))
+        self.log_concentration.copy_(_inverse(short.clamp(5e-13, 1 - 5e-7)).exp().clamp(*bounds).log())
 
     def _log_prob(self, x: Points, context: Context = None) -> Values:
         log_i0e = torch.special.i0e(self.log_concentration.double().exp()).log()
-        constant = (log_i0e + math.log(2 * math.pi)).sum().to(x)
+        constant = (log_i0e + math.log(2 * math.pi)).sum(-1).to(x)
         return (-2 * self.concentration * torch.sin((x - self.location) / 2) ** 2).sum(-1) - constant
 
-    def _law(self) -> Law:
-        kappa = self.log_concentration.double().exp()
-        wide = (math.pi * (20 / kappa.detach()).sqrt()).clamp_max(math.pi)  # beyond it less than exp(-40) is left
-        return lambda t: -2 * kappa[..., None] * torch.sin(t / 2) ** 2, -wide, wide
-
-    def _draw(self, shape: tuple[int, ...], generator: Generator | None, attached: bool) -> Tensor:
-        law = self._law()
-        size, count = self.space.dim, math.prod(shape)
-        u = torch.rand(size, count, generator=generator, dtype=torch.float64, device=self.location.device)
-        t = invert(*law, u)
-        t = (attach(*law, t) if attached else t).mT.reshape(*shape, size)
-        return self.space._exp(self.location, t.to(self.location))
-
-    def _sample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
-        return self._draw(shape, generator, attached=False)
-
-    def _rsample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
-        return self._draw(shape, generator, attached=True)
+    def _draw(self, index: Tensor, generator: Generator | None, attached: bool = False) -> Tensor:
+        kappa, n = self.log_concentration.double().exp(), self.space.dim
+        wide = (math.pi * (20 / kappa).sqrt()).clamp_max(math.pi)  # beyond it less than exp(-40) is left
+        law = Law(lambda t, k: -2 * k * torch.sin(t / 2) ** 2, -wide, wide, kappa)
+        u = torch.rand(*index.shape, n, generator=generator, dtype=torch.float64, device=kappa.device)
+        t = law.draw(index[..., None] * n + torch.arange(n, device=kappa.device), u, attached)
+        return self.space._exp(self.location.reshape(-1, n)[index], t.to(self.location))
 
     def entropy(self, context: Tensor | None = None) -> Tensor:
         """Σ log 2π I₀(κ_i) − κ_i A(κ_i), A = I₁/I₀."""
         kappa = self.log_concentration.double().exp()
         i0e, i1e = torch.special.i0e(kappa), torch.special.i1e(kappa)
-        return (math.log(2 * math.pi) + i0e.log() + kappa * (i0e - i1e) / i0e).sum().to(self.log_concentration)
+        return (math.log(2 * math.pi) + i0e.log() + kappa * (i0e - i1e) / i0e).sum(-1).to(self.log_concentration)
 
     def tempered(self, temperature: float) -> Density:
         """κ divided by T."""

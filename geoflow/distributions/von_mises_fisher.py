@@ -3,9 +3,8 @@
 import torch
 from torch import Generator, Tensor
 
-from geoflow.distributions.angles import draw_angles
 from geoflow.distributions.bessel import normaliser
-from geoflow.distributions.zonal import Zonal
+from geoflow.distributions.zonal import Zonal, around_peak
 from geoflow.registry import register
 from manifolds.shapes import Points, Values
 
@@ -42,16 +41,22 @@ class VonMisesFisher(Zonal):
         constant = normaliser(kappa, self.space.dim)[0] + self.space.log_volume_total
         return -constant.to(x.dtype) - kappa * ((x - mu) ** 2).sum(-1) / 2
 
-    def _angles(self, kappa: Tensor, index: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
-        n = self.space.dim
+    def _angles(
+        self, kappa: Tensor, index: Tensor, generator: Generator | None, attached: bool
+    ) -> tuple[Tensor, Tensor]:
+        n, u = self.space.dim, torch.rand(index.shape, generator=generator, dtype=kappa.dtype, device=kappa.device)
         if n == 2:
-            v = torch.rand(index.shape, generator=generator, dtype=kappa.dtype, device=kappa.device)
-            gap = -torch.log1p(v * torch.expm1(-2 * kappa[index])) / kappa[index]
+            gap = -torch.log1p(u * torch.expm1(-2 * kappa[index])) / kappa[index]
             return 1 - gap, (gap * (2 - gap)).clamp_min(1e-300).sqrt()
         root = torch.sqrt((n - 1) ** 2 + 4 * kappa**2)
         cos = 2 * kappa / (n - 1 + root)
-        peak = torch.acos(cos.clamp_max(1)), (n - 1 + root) / 2 + kappa * cos
-        theta = draw_angles(n, kappa, index, lambda t: -2 * (t / 2).sin() ** 2, peak, generator)
+        law = around_peak(
+            lambda t, k: torch.special.xlogy(n - 1, t.sin()) - 2 * k * (t / 2).sin() ** 2,
+            torch.acos(cos.clamp_max(1)),
+            (n - 1 + root) / 2 + kappa * cos,
+            kappa,
+        )
+        theta = law.draw(index, u, attached)
         return theta.cos(), theta.sin()
 
     def _concentration_of(self, length: Tensor) -> Tensor:

@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from geoflow.density import Context, Density
-from geoflow.distributions.curvature import POLE, Radial, mean_of, radial
+from geoflow.density import Context
+from geoflow.distributions.curvature import POLE, Radial, radial
+from geoflow.distributions.family import ALL, Centered
+from geoflow.distributions.law import Law
 from geoflow.distributions.normals import LOG_2PI
-from geoflow.distributions.parameters import FLOOR, center, point, positive, rows_on
+from geoflow.distributions.parameters import FLOOR, mean_square, positive, space_of
 from geoflow.registry import register
 from manifolds import Manifold, Product, Simplex, Torus, series
 from manifolds.checks import tracing
@@ -18,7 +20,7 @@ from manifolds.shapes import Points, Values
 
 
 @register
-class WrappedNormal(Density):
+class WrappedNormal(Centered):
     """x = exp_mean(v), v normal in the tangent space at `mean`: log p(x) = log N(v; 0, std²) − log |det d exp at v|.
 
     |det d exp| is (sin r/r)ⁿ⁻¹ on spheres, (2 sin(r/2)/r)² on SO(3), (sinh √c r/(√c r))ⁿ⁻¹ on hyperbolic spaces and 1 on
@@ -32,11 +34,15 @@ class WrappedNormal(Density):
     mean: there the density has poles, integrable and cut off at a distance of 1e-6, which show where std is large.
 
     `mean` and `std` are learned: the first as a vector that is projected onto the space, the second by its logarithm.
+    Fitted to data (`from_data(x, space=space, directions=False)`), they are the Fréchet mean and the deviations of the
+    logarithms there, for rows that stay within the injectivity radius: what lies farther is taken for its nearest image.
+    Where exp is one to one and std one number, it is the maximum of the likelihood given the mean.
 
     Args:
         space: where the points live; with `exp` and `log`.
-        mean: a point of it.
-        std: one positive number, or one for each direction of `space.tangent_basis(mean)`, ``(dim,)``.
+        mean: a point of it, or a batch of them ``(*batch_shape, ambient_dim)``.
+        std: positive, a number or ``(*batch_shape)``; or one for each direction of `space.tangent_basis(mean)`,
+            ``(*batch_shape, dim)``.
 
     >>> from manifolds import Sphere
     >>> north = torch.tensor([0.0, 0.0, 1.0])
@@ -45,77 +51,74 @@ class WrappedNormal(Density):
     """
 
     def __init__(self, space: Manifold, mean: Tensor, std: float | Sequence[float] | Tensor) -> None:
-        super().__init__()
         _refuse(space)
-        self.space = space
-        self.location = nn.Parameter(point(space, mean, "WrappedNormal"))
-        self.log_std = nn.Parameter(positive(std, (0, space.dim), self.location, "WrappedNormal", "std").log())
-
-    @property
-    def mean(self) -> Tensor:
-        """The point of the space around which it is wrapped."""
-        return self.space._project(self.location)
+        super().__init__(space, mean)
+        batch = self.batch_shape
+        self.log_std = nn.Parameter(
+            positive(std, [batch, (*batch, space.dim)], self.location, "WrappedNormal", "std").log()
+        )
 
     @property
     def std(self) -> Tensor:
-        """Standard deviations in the tangent space, a number or ``(dim,)``."""
+        """Standard deviations in the tangent space, ``(*batch_shape)`` or ``(*batch_shape, dim)``."""
         return self.log_std.exp()
 
+    @property
+    def _directions(self) -> bool:
+        """Whether each direction has its own deviation."""
+        return self.log_std.ndim == self.location.ndim
+
+    @property
+    def _log_stds(self) -> Tensor:
+        """``(*batch_shape, 1)`` or ``(*batch_shape, dim)``."""
+        return self.log_std if self._directions else self.log_std[..., None]
+
     @classmethod
-    def from_data(
-        cls, x: Any, context: Any = None, space: Manifold | None = None, directions: bool = False, **options: Any
+    def _start(
+        cls,
+        x: Tensor,
+        batch: tuple[int, ...],
+        space: Manifold | None = None,
+        directions: bool = False,
+        **options: Any,
     ) -> "WrappedNormal":
-        """Fitted to rows of points: their Fréchet mean, and the deviations of their logarithms there.
-
-        For rows that stay within the injectivity radius; what lies farther is taken for its nearest image. Where exp is
-        one to one and std one number, it is the maximum of the likelihood given the mean.
-
-        Args:
-            x: rows ``(n, ambient_dim)``.
-            context: none.
-            space: what they are points of.
-            directions: one deviation for each direction of the tangent basis, instead of one for all.
-        """
-        x = rows_on(space, x, "WrappedNormal.from_data")
-        assert space is not None
-        start = x.new_ones(space.dim) if directions else 1.0
-        fitted = cls(space, space._project(x[0]), start)
-        fitted.prepare(x)
-        return fitted
+        space = space_of(x, space, "WrappedNormal.from_data")
+        return cls(space, space._project(x[0]).expand(*batch, -1), x.new_ones(*batch, space.dim) if directions else 1.0)
 
     @torch.no_grad()
-    def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Start from the closed-form fit."""
-        mean = center(self.space, x)
-        square = self.space._coords(mean, self.space._log(mean, x.double())) ** 2
-        variance = square.mean(0) if self.log_std.ndim else square.mean()
-        self.location.copy_(mean)
-        self.log_std.copy_(variance.clamp_min(FLOOR**2).log() / 2)
+    def _fit(self, x: Tensor, weights: Tensor, bounds: tuple[float, float] = ALL, *, refine: bool = False) -> None:
+        mean = self._recenter(x, weights, refine)
+        if self._directions:
+            w = (weights / weights.sum(0)).double().movedim(0, -1)
+            along = self.space._coords(mean[..., None, :], self.space._log(mean[..., None, :], x.double()))
+            variance = (w[..., None] * along**2).sum(-2)
+        else:
+            variance = mean_square(self.space, mean, x, weights) / self.space.dim
+        self.log_std.copy_(-0.5 * (1 / variance.clamp_min(FLOOR**2)).clamp(*bounds).log())
 
     def _log_prob(self, x: Points, context: Context = None) -> Values:
-        return _log_prob(self.space, self.mean, x, self.log_std)
+        return _log_prob(self.space, self.mean, x, self._log_stds)
 
-    def _rsample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
-        like = self.location
-        z = torch.randn(*shape, self.space.dim, generator=generator, dtype=like.dtype, device=like.device)
-        basis = self.space._tangent_basis(self.mean)
-        return self.space._exp(self.mean, (basis @ (self.std * z)[..., None])[..., 0])
-
-    def _sample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
-        return self._rsample(shape, context, generator)
+    def _draw(self, index: Tensor, generator: Generator | None, attached: bool = False) -> Tensor:
+        mean, like = self.mean.reshape(-1, self.dim), self.location
+        z = torch.randn(*index.shape, self.space.dim, generator=generator, dtype=like.dtype, device=like.device)
+        z = self._log_stds.exp().reshape(len(mean), -1)[index] * z
+        return self.space._exp(mean[index], (self.space._tangent_basis(mean)[index] @ z[..., None])[..., 0])
 
     def entropy(self, context: Tensor | None = None) -> Tensor:
         """Of the tangent normal, plus the mean of log |det d exp|: on flat and hyperbolic spaces with one std."""
         known = radial(self.space)
-        if known is None or math.isfinite(known.reach) or (self.log_std.ndim and known.curvature):
+        if known is None or math.isfinite(known.reach) or (self._directions and known.curvature):
             return super().entropy(context)
-        log_std = self.log_std.double()
-        total = log_std.sum() if log_std.ndim else known.dim * log_std
-        total = total + 0.5 * known.dim * (1 + LOG_2PI)
+        total = _log_volume(self._log_stds.double(), known.dim) + 0.5 * known.dim * (1 + LOG_2PI)
         if known.curvature:
-            flat, v = Radial(known.dim, 0.0, math.inf), torch.exp(2 * log_std)[..., None]
-            law = lambda r: flat.log_area(r) - 0.5 * r * r / v  # noqa: E731
-            total = total + mean_of(lambda r: known.log_det(r * r), law, *flat.support(log_std.exp()))
+            log_std, flat = self.log_std.double(), Radial(known.dim, 0.0, math.inf)
+            law = Law(
+                lambda r, log_std: flat.log_area(r) - 0.5 * r * r * torch.exp(-2 * log_std),
+                *flat.support(log_std.exp()),
+                log_std,
+            )
+            total = total + law.mean(lambda r: known.log_det(r * r))
         return total.to(self.log_std)
 
 
@@ -133,23 +136,28 @@ def _refuse(space: Manifold) -> None:
         )
 
 
+def _log_volume(log_std: Tensor, dim: int) -> Tensor:
+    """log of the product of all deviations, one given for all or one for each direction on the last axis."""
+    return log_std.sum(-1) if log_std.shape[-1] == dim else dim * log_std[..., 0]
+
+
 def _log_prob(space: Manifold, mean: Tensor, x: Tensor, log_std: Tensor) -> Tensor:
-    """log p on the space, by factors; log_std is a number or ``(dim,)``."""
+    """log p on the space, by factors; log_std is ``(*batch, 1)`` or ``(*batch, dim)``."""
     if isinstance(space, Product):
         means, points = space.split(mean), space.split(x)
         sizes = [f.dim for f in space.factors]
-        stds = log_std.split(sizes) if log_std.ndim else [log_std] * len(sizes)
+        stds = [log_std] * len(sizes) if log_std.shape[-1] == 1 else log_std.split(sizes, -1)
         parts = zip(space.factors, means, points, stds, strict=True)
         return torch.stack([_log_prob(*part) for part in parts]).sum(0)
     n, known = space.dim, radial(space)
-    constant = -0.5 * n * LOG_2PI - (log_std.sum() if log_std.ndim else n * log_std)
+    constant = -0.5 * n * LOG_2PI - _log_volume(log_std, n)
     if isinstance(space, Torus):
         angles = space._coords(mean, space._log(mean, x))
         t = (angles[..., None] + _turns(log_std, zero=True)) * torch.exp(-log_std)[..., None]
         return constant + torch.logsumexp(-0.5 * t * t, -1).sum(-1)
-    if known is not None and not log_std.ndim:
+    if known is not None and log_std.shape[-1] == 1:
         s = space._squared_dist(mean, x)
-        quadratic = s * torch.exp(-2 * log_std)
+        quadratic = s * torch.exp(-2 * log_std[..., 0])
     else:
         v = space._coords(mean, space._log(mean, x))
         s, quadratic = (v * v).sum(-1), ((v * torch.exp(-log_std)) ** 2).sum(-1)
@@ -172,7 +180,7 @@ def _turns(log_std: Tensor, zero: bool) -> Tensor:
 def _going_round(known: Radial, s: Tensor, quadratic: Tensor, log_std: Tensor) -> Tensor:
     """Log of the summed terms of r + 2πk, k ≠ 0, along the geodesic to x, without the normal's constant."""
     zero = s == 0
-    ahead = torch.exp(-2 * log_std.reshape(-1)[0])  # at the mean itself every direction is as good
+    ahead = torch.exp(-2 * log_std[..., 0])  # at the mean itself every direction is as good
     precision = torch.where(zero, ahead, quadratic / torch.where(zero, torch.ones_like(s), s))
     r = series.sqrt(s)
     t = r[..., None] + _turns(log_std, zero=False)

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from geoflow import validate
 from geoflow.density import Context, Density
+from geoflow.distributions.family import ALL, Family
+from geoflow.distributions.law import Function, Law
 from manifolds import Sphere
 from manifolds.shapes import Points, Values
 
@@ -21,11 +22,24 @@ def inverse_softplus(y: Tensor) -> Tensor:
     return y + torch.log(-torch.expm1(-y))
 
 
-class Zonal(Density):
+def around_peak(f: Function, mode: Tensor, curvature: Tensor, kappa: Tensor) -> Law:
+    """The law of an angle in [0, π] with log density f(θ, κ), on 27 standard deviations to either side of its mode.
+
+    Args:
+        f: elementwise.
+        mode: the most likely angle of each κ.
+        curvature: −d² f/dθ² there, or up to twice that.
+        kappa: the parameter, float64.
+    """
+    reach = 27 / curvature.sqrt()
+    return Law(f, (mode - reach).clamp_min(0), (mode + reach).clamp_max(math.pi), kappa)
+
+
+class Zonal(Family):
     """A density on Sⁿ around a unit vector μ, the more concentrated the larger κ ≥ 0; uniform at κ = 0.
 
-    The parameters inside are unconstrained: a vector along μ, and the number whose softplus is κ. They may stand in a
-    batch, the members of a family: `log_prob` broadcasts points against it, draws are ``(*n, *batch_shape, n + 1)``.
+    The parameters inside are unconstrained: a vector along μ, and the number whose softplus is κ. Fitted to data, μ is
+    the direction of the rows' mean, and κ has its length as mean length.
 
     Args:
         mean_direction: μ, ``(*batch_shape, n + 1)``: any vector but zero, which is normalised.
@@ -77,7 +91,9 @@ class Zonal(Density):
     def _log_profile(self, x: Points, mu: Points, kappa: Tensor) -> Values: ...
 
     @abstractmethod
-    def _angles(self, kappa: Tensor, index: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
+    def _angles(
+        self, kappa: Tensor, index: Tensor, generator: Generator | None, attached: bool
+    ) -> tuple[Tensor, Tensor]:
         """cos θ and sin θ of draws in float64, for the members of κ ``(K,)`` that `index` names."""
 
     @abstractmethod
@@ -85,28 +101,11 @@ class Zonal(Density):
         """κ from a mean length below one, in float64."""
 
     @classmethod
-    def from_data(cls, x: Any, context: Any = None, weights: Any = None, **options: Any) -> "Zonal":
-        """Fitted to rows ``(n, dim)`` on the sphere, of given weights ``(n,)`` or all the same.
-
-        μ is the direction of their mean, and κ has its length as mean length.
-        """
-        who = f"{cls.__name__}.from_data"
-        x = validate.table(x, who, minimum=2)
-        x = Sphere(x.shape[1] - 1)._points(x, "x", "from_data")
-        w = x.new_ones(len(x)) if weights is None else torch.as_tensor(weights, dtype=x.dtype, device=x.device)
-        if w.shape != x.shape[:1] or not bool(((w >= 0) & w.isfinite()).all()) or not bool(w.sum() > 0):
-            raise ValueError(f"{who} expects a finite, non-negative weight per row, ({len(x)},), got {tuple(w.shape)}.")
-        fitted = cls(x[0], 1.0)
-        fitted._fit(x, w)
-        return fitted
-
-    def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Start from the closed-form fit; members of a batch all from the same."""
-        self._fit(x, x.new_ones(len(x), *self.batch_shape))
+    def _start(cls, x: Tensor, batch: tuple[int, ...], **options: Any) -> "Zonal":
+        return cls(torch.eye(x.shape[1], dtype=x.dtype, device=x.device)[0].expand(*batch, -1), 1.0)
 
     @torch.no_grad()
-    def _fit(self, x: Tensor, weights: Tensor, bounds: tuple[float, float] = (0.0, math.inf)) -> None:
-        """Set each member to the rows ``(n, dim)`` under its column of weights ``(n, *batch_shape)``."""
+    def _fit(self, x: Tensor, weights: Tensor, bounds: tuple[float, float] = ALL, *, refine: bool = False) -> None:
         weights = weights.double()
         total = torch.einsum("n...,nd->...d", weights, x.detach().double())
         length = (total.norm(dim=-1) / weights.sum(0)).clamp(1e-12, 1 - 1e-6)
@@ -117,14 +116,14 @@ class Zonal(Density):
     def _log_prob(self, x: Points, context: Context = None) -> Values:
         return self._log_profile(x, self.mean_direction, self.concentration)
 
-    def _draw(self, index: Tensor, generator: Generator | None) -> Tensor:
-        """One draw ``(*shape, dim)`` of each member of the flattened batch that `index` ``(*shape,)`` names.
+    def _draw(self, index: Tensor, generator: Generator | None, attached: bool = False) -> Tensor:
+        """One draw of each member that `index` names.
 
         cos θ μ + sin θ B ξ, with ξ uniform across and B the basis of `Sphere.tangent_basis`: the point with these
         coordinates about the last axis, in the Householder reflection that takes that axis to ∓μ.
         """
         n, mu = self.space.dim, self.mean_direction.reshape(-1, self.dim)
-        cos, sin = self._angles(self.concentration.double().reshape(-1), index, generator)
+        cos, sin = self._angles(self.concentration.double().reshape(-1), index, generator, attached)
         xi = torch.randn(*index.shape, n, generator=generator, dtype=torch.float64, device=mu.device)
         xi = xi / xi.norm(dim=-1, keepdim=True)
         mu = mu[index]
@@ -133,13 +132,6 @@ class Zonal(Density):
         y = torch.cat([sin[..., None] * xi, -sign * cos[..., None]], -1).to(mu.dtype)
         w = torch.cat([mu[..., :-1], last + sign], -1)
         return y - w * ((w * y).sum(-1, keepdim=True) / (1 + last.abs()))
-
-    def _rsample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
-        members = torch.arange(math.prod(self.batch_shape), device=self.direction.device)
-        return self._draw(members.reshape(self.batch_shape).expand((*shape, *self.batch_shape)), generator)
-
-    def _sample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
-        return self._rsample(shape, context, generator)
 
     def tempered(self, temperature: float) -> Density:
         """The same with concentration κ/T."""

@@ -272,6 +272,61 @@ DENSITIES: dict[str, Case] = {
         )
         for n in (1, 2, 5)
     },
+    "Mixture(VonMises(2))": Case(
+        lambda: Mixture(
+            [1.0, 2.0], VonMises(torch.tensor([[1.0, -3.0], [-1.0, 0.5]]), torch.tensor([[5.0, 9.0], [4, 3]]))
+        ),
+        lacks=_MIXTURE,
+        fit={"components": 2, "family": VonMises},
+    ),
+    "Mixture(WrappedNormal(PoincareBall(2)))": Case(
+        lambda: Mixture(
+            [1.0, 2.0],
+            WrappedNormal(PoincareBall(2), torch.tensor([[0.3, -0.4], [-0.2, 0.3]]), torch.tensor([0.3, 0.4])),
+        ),
+        lacks=_MIXTURE,
+        fit={"components": 2, "family": WrappedNormal, "space": PoincareBall(2)},
+    ),
+    "Mixture(WrappedNormal(Torus(1) x Sphere(1)), directions)": Case(
+        lambda: Mixture(
+            [1.0, 1.0],
+            WrappedNormal(
+                Product(Torus(1), Sphere(1)),
+                torch.tensor([[2.0, 1.0, 0.0], [-1.0, -0.6, 0.8]]),
+                torch.tensor([[0.4, 0.7], [0.6, 0.3]]),
+            ),
+        ),
+        lacks=_MIXTURE,
+        fit={"components": 2, "family": WrappedNormal, "space": Product(Torus(1), Sphere(1)), "directions": True},
+    ),
+    "Mixture(RiemannianNormal(Hyperboloid(2)))": Case(
+        lambda: Mixture(
+            [3.0, 2.0],
+            RiemannianNormal(
+                Hyperboloid(2), Hyperboloid(2).project(torch.tensor([[1.0, 0.9, 0.0], [1.0, -0.5, 0.6]])), [0.4, 0.3]
+            ),
+        ),
+        lacks=_MIXTURE,
+        fit={"components": 2, "family": RiemannianNormal, "space": Hyperboloid(2)},
+    ),
+    "Mixture(IsotropicGaussianSO3)": Case(
+        lambda: Mixture(
+            [1.0, 2.0], IsotropicGaussianSO3(torch.stack([rotation(), torch.eye(3).flatten()]), [0.3, 0.5])
+        ),
+        lacks=_MIXTURE,
+        fit={"components": 2, "family": IsotropicGaussianSO3},
+    ),
+    "Mixture(Dirichlet(3))": Case(
+        lambda: Mixture([1.0, 2.0], Dirichlet(torch.tensor([[25.0, 36.0, 30.0], [36.0, 20.0, 30.0]]))),
+        lacks=_MIXTURE,
+        points=lambda raw: torch.softmax(raw / 10, -1),
+        fit={"components": 2, "family": Dirichlet},
+    ),
+    "Mixture, of two kinds": Case(
+        lambda: Mixture([0.8, 0.2], [VonMisesFisher(torch.tensor([0.0, 0.6, 0.8]), 9.0), Uniform(Sphere(2))]),
+        lacks=_MIXTURE,
+        fit={"components": 2},  # a part with κ near 0 is uniform
+    ),
 }
 
 SAMPLERS: dict[str, Case] = {}

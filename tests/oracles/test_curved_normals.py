@@ -22,8 +22,9 @@ from geoflow.distributions import (
     VonMises,
     WrappedNormal,
 )
-from geoflow.distributions.curvature import Radial, invert, log_integral
+from geoflow.distributions.curvature import Radial
 from geoflow.distributions.igso3 import _dual, _series
+from geoflow.distributions.law import Law
 from geoflow.distributions.wrapped_normal import _log_det
 from manifolds import (
     Euclidean,
@@ -114,7 +115,8 @@ def test_normaliser_in_high_precision(n: int, curvature: float, reach: float, st
     cuts = [mpmath.mpf(c) for c in np.linspace(low, high, 21)]
     mass = mpmath.quad(lambda r: mpmath.exp(log_p(r) - top), cuts)
     wanted = mpmath.log(mass) + top + mpmath.log(2) + n * mpmath.log(mpmath.pi) / 2 - mpmath.loggamma(mpmath.mpf(n) / 2)
-    found = log_integral(lambda r: known.log_area(r) - 0.5 * r * r / std**2, vector(low)[0], vector(high)[0])
+    law = Law(lambda r: known.log_area(r) - 0.5 * r * r / std**2, vector(low)[0], vector(high)[0])
+    found = law.log_integral()
     assert float(found) == pytest.approx(float(mpmath.re(wanted)), rel=1e-12, abs=1e-12)
 
 
@@ -427,9 +429,9 @@ def test_draws_meet_the_distribution_function() -> None:
         def law(r: Tensor, known: Radial = known, std: float = std) -> Tensor:
             return known.log_area(r) - 0.5 * r * r / std**2
 
-        r = invert(law, low, high, u)
-        total = log_integral(law, low, high)
-        found = log_integral(lambda t: law(t), low.expand_as(r), r)
+        r = Law(law, low, high).draw(torch.zeros(len(u), dtype=torch.long), u)
+        total = Law(law, low, high).log_integral()
+        found = Law(law, low.expand_as(r), r).log_integral()
         torch.testing.assert_close(found - total, u.log(), atol=1e-11, rtol=0)
 
 
@@ -474,10 +476,13 @@ def test_refusals(unchecked: None) -> None:
     north = vector(0, 0, 1)
     for make, words in (
         (lambda: WrappedNormal(Sphere(2), 2 * north, 0.1), r"`mean` is not on Sphere.*space.project"),
-        (lambda: WrappedNormal(Sphere(2), vector(0, 1), 0.1), r"`mean` as one point of Sphere.*\(3,\); got \(2,\)"),
+        (
+            lambda: WrappedNormal(Sphere(2), vector(0, 1), 0.1),
+            r"`mean` as a point of Sphere.*\(3,\), or a batch.*got \(2,\)",
+        ),
         (lambda: WrappedNormal(Sphere(2), north, 0.0), "positive, finite `std`, got 0.0"),
         (lambda: WrappedNormal(Sphere(2), north, [0.1, -1.0]), "positive, finite `std`"),
-        (lambda: WrappedNormal(Sphere(2), north, [0.1, 1.0, 1.0]), r"`std` as a number or a vector of length 2, got"),
+        (lambda: WrappedNormal(Sphere(2), north, [0.1, 1.0, 1.0]), r"`std` as a number or shape \(2,\), got"),
         (lambda: WrappedNormal(SpecialOrthogonal(4), torch.eye(4).flatten(), 0.1), "sum over all geodesics"),
         (lambda: WrappedNormal(Product(Simplex(3), Sphere(2)), north, 0.1), "over its edge: use Dirichlet"),
         (lambda: RiemannianNormal(Torus(2), vector(0, 0), 0.1), "constant curvature.*use WrappedNormal"),
@@ -486,6 +491,7 @@ def test_refusals(unchecked: None) -> None:
         (lambda: IsotropicGaussianSO3(torch.eye(3).flatten(), math.nan), "positive, finite `sigma`"),
         (lambda: Dirichlet(vector(1.0, 0.0)), "positive, finite `concentration`"),
         (lambda: Dirichlet(vector(1.0)), "k >= 2"),
+        (lambda: RiemannianNormal(Sphere(2), north.expand(3, 3), [0.1, 0.2]), r"a number or shape \(3,\), got shape"),
         (lambda: Dirichlet(vector(0.5, 3.0)).tempered(0.1), "raise the temperature above 0.5"),
         (lambda: Dirichlet.from_data(vector(1, 0, 0.5, 0.5).view(2, 2)), "1 of 2 rows have a share of zero.*mix in"),
         (lambda: VonMises(vector(0, 0), vector(1.0, -1.0)), "positive, finite `concentration`"),

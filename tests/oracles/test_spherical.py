@@ -11,7 +11,6 @@ from scipy import stats
 from torch import Generator, Tensor
 
 from geoflow.distributions import PowerSpherical, Uniform, VonMisesFisher
-from geoflow.distributions.angles import draw_angles
 from geoflow.distributions.bessel import normaliser
 from manifolds import Sphere
 
@@ -155,14 +154,18 @@ def test_draws(n: int, kappa: float, generator: Generator) -> None:
 @pytest.mark.parametrize(("n", "kappa"), [p for p in PAIRS if p[0] != 2])
 def test_draws_meet_the_distribution_function(n: int, kappa: float) -> None:
     """F(θ) of a draw is the uniform number it came from, to 1e-12, with F integrated by mpmath."""
-    k = torch.tensor([0.7, kappa], dtype=torch.float64)
-    index = torch.ones(6, dtype=torch.long)
-    root = torch.sqrt((n - 1) ** 2 + 4 * k**2)
-    cos = 2 * k / (n - 1 + root)
-    peak = torch.acos(cos.clamp_max(1)), (n - 1 + root) / 2 + k * cos
-    theta = draw_angles(n, k, index, lambda t: -2 * (t / 2).sin() ** 2, peak, Generator().manual_seed(3))
+    pole = torch.eye(n + 1, dtype=torch.float64)[0].expand(2, -1)
+    model, index = (
+        VonMisesFisher(pole, torch.tensor([0.7, kappa], dtype=torch.float64)),
+        torch.ones(6, dtype=torch.long),
+    )
+    k = model.concentration.detach()
+    cos, sin = model._angles(k, index, Generator().manual_seed(3), attached=False)
+    theta = torch.atan2(sin, cos)
     u = torch.rand(6, generator=Generator().manual_seed(3), dtype=torch.float64)
-    sigma, centre = 1 / math.sqrt(float(peak[1][1])), float(peak[0][1])
+    mode = 2 * kappa / (n - 1 + math.sqrt((n - 1) ** 2 + 4 * kappa**2))
+    curvature = (n - 1 + math.sqrt((n - 1) ** 2 + 4 * kappa**2)) / 2 + kappa * mode
+    sigma, centre = 1 / math.sqrt(curvature), math.acos(min(mode, 1))
     with mpmath.workdps(25):
 
         def density(t: Any) -> Any:
