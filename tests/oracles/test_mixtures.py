@@ -167,6 +167,9 @@ def test_several_kinds(generator: Generator) -> None:
     )
     y = mixed.sample((3, 2), generator=generator)
     assert y.shape == (3, 2, 3)
+    apart = Mixture([1.0, 1.0], [VonMises([-1.0], 1e4), VonMises([1.0], 1e4)])
+    index = torch.tensor([[0, 1, 1], [0, 0, 1]])
+    assert torch.equal(apart.components._draw(index, generator)[..., 0] > 0, index == 1)
     each = torch.stack([p.log_prob(y) for p in mixed.components.parts], -1)
     torch.testing.assert_close(mixed.log_prob(y), each.logsumexp(-1) - math.log(2))
 
