@@ -60,6 +60,7 @@ class Case:
         points: from normal numbers to points of a space, where projecting them would crowd its edge.
         nearest: whether a space's `project` gives the nearest point of the embedding; say beside it what it gives instead.
         reach: how far `exp` may go from such a point before it meets an edge.
+        width: the length over which a density changes, which differences take as their unit.
         slack: factor on the bounds of rounding errors, for formulas that cannot be as exact; say why beside it.
     """
 
@@ -70,6 +71,7 @@ class Case:
     points: Callable[[Tensor], Tensor] | None = None
     nearest: bool = True
     reach: float = float("inf")
+    width: float = 1.0
     slack: float = 1.0
 
 
@@ -254,7 +256,9 @@ DENSITIES: dict[str, Case] = {
         lacks=("rsample", "tempered", "from_data"),
         smooth=False,
     ),
-    "Dirichlet(3)": Case(lambda: Dirichlet([25.0, 36.0, 30.0]), points=lambda raw: torch.softmax(raw / 10, -1)),
+    "Dirichlet(3)": Case(
+        lambda: Dirichlet([25.0, 36.0, 30.0]), points=lambda raw: torch.softmax(raw / 10, -1), width=0.1
+    ),
     "VonMises(2)": Case(lambda: VonMises(torch.tensor([1.0, -3.0]), [2.0, 30.0])),
     **{
         f"{family.__name__}({n})": Case(lambda family=family, n=n: family(torch.linspace(1, -2, n + 1), 3.0))
@@ -317,9 +321,10 @@ DENSITIES: dict[str, Case] = {
         fit={"components": 2, "family": IsotropicGaussianSO3},
     ),
     "Mixture(Dirichlet(3))": Case(
-        lambda: Mixture([1.0, 2.0], Dirichlet(torch.tensor([[25.0, 36.0, 30.0], [36.0, 20.0, 30.0]]))),
+        lambda: Mixture([1.0, 2.0], Dirichlet(torch.tensor([[25.0, 36.0, 80.0], [50.0, 36.0, 30.0]]))),
         lacks=_MIXTURE,
         points=lambda raw: torch.softmax(raw / 10, -1),
+        width=0.1,
         fit={"components": 2, "family": Dirichlet},
     ),
     "Mixture, of two kinds": Case(
