@@ -6,6 +6,7 @@ from geoflow.diagnostics import HonestyTable, check
 from geoflow.distances import FermatSpace
 from geoflow.distributions import ClassConditional, DiagonalNormal, GaussianMixture, StandardNormal
 from geoflow.flows import Flow
+from geoflow.freeform import FreeFormFlow
 from geoflow.maps import Autoencoder, Bijection, Chain, ChainBijection, Inverse, Pair
 from geoflow.registry import register
 from geoflow.store import describe, load, save
@@ -22,6 +23,7 @@ __all__ = [
     "DiagonalNormal",
     "FermatSpace",
     "Flow",
+    "FreeFormFlow",
     "GaussianMixture",
     "History",
     "HonestyTable",

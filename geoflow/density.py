@@ -42,6 +42,12 @@ def reference(module: nn.Module) -> Tensor | None:
     return next((t for t in itertools.chain(module.parameters(), buffers) if t.is_floating_point()), None)
 
 
+def frozen(part: nn.Module) -> bool:
+    """Whether it has parameters and none may change: then fits in closed form leave them alone too."""
+    parameters = list(part.parameters())
+    return bool(parameters) and not any(p.requires_grad for p in parameters)
+
+
 def given(part: Any, context: Tensor | None) -> Tensor | None:
     """The context for a part: only those that declare one get it."""
     return context if part.context_dim or part.classes else None

@@ -12,6 +12,8 @@ TOYS = {
     "ring": datasets.ring,
     "spiral": datasets.spiral,
     "eight_gaussians": datasets.eight_gaussians,
+    "four_gaussians": datasets.four_gaussians,
+    "noisy_sine": datasets.noisy_sine,
 }
 SHIPPED = {
     "digits": (datasets.digits, (1797, 64), 10),

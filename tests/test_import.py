@@ -11,7 +11,7 @@ from jaxtyping import TypeCheckError
 
 HEAVY = {
     *("scipy", "sklearn", "matplotlib", "pandas", "networkx", "joblib", "tqdm", "safetensors"),
-    *("FrEIA", "normflows", "geomstats", "pykeops", "lightning_fabric"),
+    *("FrEIA", "normflows", "geomstats", "pykeops", "lightning_fabric", "torchdiffeq"),
 }
 
 EVERYTHING = """

@@ -1,26 +1,55 @@
 """Data to try things on: made data with a known density, tables that scikit-learn ships, and loaders from a folder."""
 
+from geoflow.datasets.bonds import bond_orders, stability
 from geoflow.datasets.dataset import Dataset
-from geoflow.datasets.earth import earth
-from geoflow.datasets.folder import adbench, available, mnist, power_subset, uci_regression
+from geoflow.datasets.earth import earth, reference_split
+from geoflow.datasets.energies import double_well_energy, lennard_jones_energy, sample_boltzmann
+from geoflow.datasets.entropy import entropy
+from geoflow.datasets.folder import adbench, available, fashion_mnist, mnist, power_subset, uci_regression
+from geoflow.datasets.hyperbolic import hyperbolic
+from geoflow.datasets.mesh_targets import mesh_eigen
 from geoflow.datasets.meshes import mesh, read_mesh
+from geoflow.datasets.molecules import dw4, lj13, qm9
+from geoflow.datasets.rotations import so3_mixture
 from geoflow.datasets.shipped import breast_cancer, digits, wine
-from geoflow.datasets.toys import eight_gaussians, ring, spiral, two_moons
+from geoflow.datasets.simulators import Task, task
+from geoflow.datasets.torsion import ramachandran, rna
+from geoflow.datasets.toys import eight_gaussians, four_gaussians, noisy_sine, ring, spiral, two_moons
 
 __all__ = [
     "Dataset",
+    "Task",
     "adbench",
     "available",
+    "bond_orders",
     "breast_cancer",
     "digits",
+    "double_well_energy",
+    "dw4",
     "earth",
     "eight_gaussians",
+    "entropy",
+    "fashion_mnist",
+    "four_gaussians",
+    "hyperbolic",
+    "lennard_jones_energy",
+    "lj13",
     "mesh",
+    "mesh_eigen",
     "mnist",
+    "noisy_sine",
     "power_subset",
+    "qm9",
+    "ramachandran",
     "read_mesh",
+    "reference_split",
     "ring",
+    "rna",
+    "sample_boltzmann",
+    "so3_mixture",
     "spiral",
+    "stability",
+    "task",
     "two_moons",
     "uci_regression",
     "wine",

@@ -1,10 +1,15 @@
 """What every loader gives: rows, what their columns are called, and what else is known about them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Generator, Tensor
+
+from geoflow import validate
+from geoflow.density import Density
+from manifolds import Manifold
 
 
 @dataclass(frozen=True)
@@ -18,6 +23,8 @@ class Dataset:
         labels: one whole number a row ``(n,)``, or None.
         density: the density the rows were drawn from, for made data; None where nobody knows.
         test: mask of the rows that papers hold out ``(n,)``, or None.
+        space: where the rows live; None is flat space.
+        types: what kind each particle of a row is, whole numbers as atomic numbers ``(n, particles)``, or None.
         about: where it comes from and what was done to it, in a sentence.
     """
 
@@ -27,6 +34,8 @@ class Dataset:
     labels: Tensor | None = None
     density: Any = None
     test: Tensor | None = None
+    space: Manifold | None = None
+    types: Tensor | None = None
     about: str = ""
 
     def __len__(self) -> int:
@@ -38,3 +47,11 @@ class Dataset:
 
         frame = pandas.DataFrame(self.x.numpy(), columns=np.asarray(self.columns))
         return frame if self.labels is None else frame.assign(label=self.labels.numpy())
+
+
+def drawn(name: str, density: Density, columns: Sequence[str], n: int, seed: int, about: str) -> Dataset:
+    """`n` draws of a known density, which is frozen, repeated by their seed alone."""
+    n = validate.count(n, name, "n", 1)
+    density.requires_grad_(False)
+    x = density.sample(n, generator=Generator().manual_seed(seed))
+    return Dataset(name, x, tuple(columns), density=density, about=f"{about}; {n} draws (seed {seed}).")

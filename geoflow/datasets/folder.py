@@ -6,12 +6,21 @@ The folder is given as ``folder=`` or named by the environment variable GEOFLOW_
     uci_regression/<name>.npz                          data, test_mask, n_rows
     power_subset/household_power_first_month.npz       X, columns
     mnist/mnist.npz                                    x_train, y_train, x_test, y_test
+    fashion_mnist/<train|t10k>-<images|labels>-idx?-ubyte.gz   idx files as they are published
+    sbibm/<task>.npz                                   posterior_KK, observation_KK, true_parameters_KK, for `task`
+    molecules/dw4.npz                                  train, val, test, eight columns, for `dw4`
+    molecules/lj13.npz                                 val, test, 39 columns, for `lj13`
+    qm9/qm9_19atoms.npz                                positions_angstrom, atomic_number, for `qm9`
     manifolds/earth/rfm/<name>.csv                     latitude, longitude, for `earth`
-    manifolds/mesh/<name>.obj, .off or .ply            triangles, for `mesh`
+    manifolds/mesh/<name>.obj, .off or .ply            triangles, for `mesh` and `mesh_eigen`
+    manifolds/torus/ramachandran_<kind>.data.gz        densities on a grid of 180 × 180, for `ramachandran`
+    manifolds/torus/rna.tsv                            seven torsion angles a row, in degrees, for `rna`
 
 Each loader says what is missing and which public repository has it.
 """
 
+import gzip
+import math
 import os
 from pathlib import Path
 
@@ -29,8 +38,25 @@ SOURCES = {
         "cynthia-2802/ai-exam, packed with arrays X and columns"
     ),
     "mnist": "the GitHub repository rasbt/mnist-pngs, packed with arrays x_train, y_train, x_test, y_test",
+    "fashion_mnist": "the GitHub repository zalandoresearch/fashion-mnist, data/fashion",
+    "sbibm": (
+        "the GitHub repository sbi-benchmark/sbibm, sbibm/tasks/<task>/files, packed with arrays posterior_KK, "
+        "observation_KK and true_parameters_KK, KK from 01 to 10"
+    ),
+    "molecules": (
+        "the GitHub repository jarridrb/DEM, data/<part>_split_DW4.npy and data/<part>_split_LJ13-1000.npy, packed with "
+        "the parts as arrays train, val, test"
+    ),
+    "qm9": (
+        "the package qm9pack, which ships QM9 as tables: keep molecules of 19 atoms, packed with arrays "
+        "positions_angstrom (n, 19, 3) and atomic_number (n, 19)"
+    ),
     "manifolds/earth": "the GitHub repository haolsun/Riemannian_MeanFlow, rmf/data/earth_data",
     "manifolds/mesh": "the GitHub repository haolsun/Riemannian_MeanFlow or any collection of triangle meshes",
+    "manifolds/torus": (
+        "the package pyrama, which ships the Top500 densities (*.data), and the GitHub repository vislearn/FFF, "
+        "fff/data/raw_data/torus (rna.tsv)"
+    ),
 }
 
 
@@ -75,21 +101,28 @@ def mnist(dequantise: bool = True, seed: int = 0, folder: str | os.PathLike[str]
     """
     with _open("mnist", "mnist.npz", folder) as file:
         train, test, y_train, y_test = _arrays(file, "x_train", "x_test", "y_train", "y_test")
-    level = torch.as_tensor(np.concatenate([train, test]).reshape(len(train) + len(test), -1)).float()
-    if dequantise:
-        x = level.add_(torch.rand(level.shape, generator=torch.Generator().manual_seed(seed))).div_(256)
-    else:
-        x = level.div_(255)
-    labels = torch.as_tensor(np.concatenate([y_train, y_test]).astype(np.int64))
-    side = round(x.shape[1] ** 0.5)
-    columns = tuple(f"pixel_{i // side}_{i % side}" for i in range(x.shape[1]))
-    return Dataset("mnist", x, columns, labels, test=torch.arange(len(x)) >= len(train), about="MNIST, 28 × 28.")
+    return _images("mnist", train, test, y_train, y_test, dequantise, seed, "MNIST, 28 × 28.")
+
+
+def fashion_mnist(dequantise: bool = True, seed: int = 0, folder: str | os.PathLike[str] | None = None) -> Dataset:
+    """70,000 pieces of clothing of 28 × 28 pixels, flat, labels 0 to 9; the last 10,000 are the test rows.
+
+    Args:
+        dequantise: x = (level + uniform noise) / 256, in [0, 1); without, level / 255.
+        seed: of the noise.
+        folder: where ``fashion_mnist/train-images-idx3-ubyte.gz`` and its three companions are.
+    """
+    train, test, y_train, y_test = (
+        _idx(_existing("fashion_mnist", f"{part}-ubyte.gz", folder))
+        for part in ("train-images-idx3", "t10k-images-idx3", "train-labels-idx1", "t10k-labels-idx1")
+    )
+    return _images("fashion_mnist", train, test, y_train, y_test, dequantise, seed, "Fashion-MNIST, 28 × 28.")
 
 
 def available(folder: str | os.PathLike[str] | None = None) -> dict[str, list[str]]:
     """Which of the loaders' files are in the folder: ``{"adbench": ["annthyroid", ...], ...}``."""
     root = _root(folder)
-    endings = {".npz", ".obj", ".off", ".ply"}
+    endings = {".npz", ".gz", ".tsv", ".obj", ".off", ".ply"}
     return {kind: sorted(p.stem for p in (root / kind).glob("*") if p.suffix in endings) for kind in SOURCES}
 
 
@@ -103,14 +136,51 @@ def _root(folder: str | os.PathLike[str] | None) -> Path:
     return root
 
 
-def _open(kind: str, file: str, folder: str | os.PathLike[str] | None) -> np.lib.npyio.NpzFile:
+def _existing(kind: str, file: str, folder: str | os.PathLike[str] | None) -> Path:
     path = _root(folder) / kind / file
     if not path.exists():
         has = available(folder)[kind]
         there = f" (there: {', '.join(has)})" if has else ""
         raise FileNotFoundError(f"{path} is missing{there}. It comes from {SOURCES[kind]}.")
-    opened: np.lib.npyio.NpzFile = np.load(path, allow_pickle=False)
+    return path
+
+
+def _open(kind: str, file: str, folder: str | os.PathLike[str] | None) -> np.lib.npyio.NpzFile:
+    opened: np.lib.npyio.NpzFile = np.load(_existing(kind, file, folder), allow_pickle=False)
     return opened
+
+
+def _idx(path: Path) -> np.ndarray:
+    """The bytes of a compressed idx file: two zeros, a type (8 for bytes), the number of axes, each length, the data."""
+    with gzip.open(path) as file:
+        raw = file.read()
+    axes = raw[3] if len(raw) > 3 else 0
+    shape = [int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(axes)]
+    if raw[:3] != b"\0\0\x08" or len(raw) != 4 + 4 * axes + math.prod(shape):
+        raise ValueError(f"{path} is cut off or no idx file of bytes.")
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * axes).reshape(shape)
+
+
+def _images(
+    name: str,
+    train: np.ndarray,
+    test: np.ndarray,
+    y_train: np.ndarray,
+    y_test: np.ndarray,
+    dequantise: bool,
+    seed: int,
+    about: str,
+) -> Dataset:
+    """Square images of bytes, training rows before test rows."""
+    level = torch.as_tensor(np.concatenate([train, test]).reshape(len(train) + len(test), -1)).float()
+    if dequantise:
+        x = level.add_(torch.rand(level.shape, generator=torch.Generator().manual_seed(seed))).div_(256)
+    else:
+        x = level.div_(255)
+    labels = torch.as_tensor(np.concatenate([y_train, y_test]).astype(np.int64))
+    side = round(x.shape[1] ** 0.5)
+    columns = tuple(f"pixel_{i // side}_{i % side}" for i in range(x.shape[1]))
+    return Dataset(name, x, columns, labels, test=torch.arange(len(x)) >= len(train), about=about)
 
 
 def _arrays(file: np.lib.npyio.NpzFile, *names: str) -> list[np.ndarray]:

@@ -3,7 +3,10 @@
 from geoflow.distributions.conditional import ClassConditional
 from geoflow.distributions.dirichlet import Dirichlet
 from geoflow.distributions.family_mixture import Mixture
+from geoflow.distributions.grid import GridDensity
 from geoflow.distributions.igso3 import IsotropicGaussianSO3
+from geoflow.distributions.log_normal import LogNormal
+from geoflow.distributions.meanfree_normal import MeanFreeNormal
 from geoflow.distributions.mesh_density import MeshDensity
 from geoflow.distributions.mixture import GaussianMixture
 from geoflow.distributions.normals import DiagonalNormal, StandardNormal
@@ -13,6 +16,7 @@ from geoflow.distributions.riemannian_normal import RiemannianNormal
 from geoflow.distributions.uniform import Uniform
 from geoflow.distributions.von_mises import VonMises
 from geoflow.distributions.von_mises_fisher import VonMisesFisher
+from geoflow.distributions.wrapped import WrappedDensity
 from geoflow.distributions.wrapped_normal import WrappedNormal
 
 __all__ = [
@@ -20,7 +24,10 @@ __all__ = [
     "DiagonalNormal",
     "Dirichlet",
     "GaussianMixture",
+    "GridDensity",
     "IsotropicGaussianSO3",
+    "LogNormal",
+    "MeanFreeNormal",
     "MeshDensity",
     "Mixture",
     "PowerSpherical",
@@ -30,5 +37,6 @@ __all__ = [
     "Uniform",
     "VonMises",
     "VonMisesFisher",
+    "WrappedDensity",
     "WrappedNormal",
 ]

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from geoflow import validate
-from geoflow.density import Context, Density, Player, given, weighted_mean
+from geoflow.density import Context, Density, Player, frozen, given, weighted_mean
 from geoflow.maps import Bijection
 from geoflow.registry import register
 from manifolds import Euclidean
@@ -103,9 +103,10 @@ class Flow(Density):
 
     @torch.no_grad()
     def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Prepare the bijection on the data, then the base on the codes."""
+        """Prepare the bijection on the data, then the base, unless it is frozen, on the codes."""
         self.bijection.prepare(x, given(self.bijection, context))
-        self.base.prepare(torch.cat(list(self._codes(x, context))), given(self.base, context))
+        if not frozen(self.base):
+            self.base.prepare(torch.cat(list(self._codes(x, context))), given(self.base, context))
 
     @torch.no_grad()
     def finish(self, x: Tensor, context: Tensor | None = None) -> None:

@@ -8,6 +8,14 @@ from torch import Tensor, nn
 
 from geoflow.registry import register
 
+
+class Sine(nn.Module):
+    """sin x: smooth, and bounded with all its derivatives."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sin()
+
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": partial(nn.ReLU, inplace=True),  # of a linear layer's output, which nothing else needs
     "silu": nn.SiLU,
@@ -15,7 +23,15 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
     "elu": nn.ELU,
     "softplus": nn.Softplus,
+    "sin": Sine,
 }
+
+
+def activation_named(name: str, who: str) -> nn.Module:
+    """A fresh one of `ACTIVATIONS`."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"{who} expects an activation of {', '.join(ACTIVATIONS)}; got {name!r}.")
+    return ACTIVATIONS[name]()
 
 
 @register
@@ -25,7 +41,7 @@ class MLP(nn.Module):
     Args:
         inputs, outputs: widths of the ends.
         hidden: widths between.
-        activation: one of relu, silu, gelu, tanh, elu, softplus. relu is fastest; take a smooth one where second
+        activation: one of relu, silu, gelu, tanh, elu, softplus, sin. relu is fastest; take a smooth one where second
             derivatives of the result matter (scores that are differentiated, geodesics).
         zero_last: start the last layer at zero, so that a flow built on it starts as the identity.
     """
@@ -39,14 +55,12 @@ class MLP(nn.Module):
         zero_last: bool = False,
     ) -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"MLP expects an activation of {', '.join(ACTIVATIONS)}; got {activation!r}.")
         self.inputs, self.outputs, self.hidden = inputs, outputs, tuple(hidden)
         self.activation, self.zero_last = activation, zero_last
         widths = (inputs, *self.hidden)
         layers: list[nn.Module] = []
         for a, b in pairwise(widths):
-            layers += [nn.Linear(a, b), ACTIVATIONS[activation]()]
+            layers += [nn.Linear(a, b), activation_named(activation, "MLP")]
         last = nn.Linear(widths[-1], outputs)
         if zero_last:
             nn.init.zeros_(last.weight)

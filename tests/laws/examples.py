@@ -1,12 +1,12 @@
-"""A class of a user's own, as CONTRIBUTING says to write one: a conditional normal, a posterior of auto-encoders."""
+"""Classes of a user's own, as CONTRIBUTING says to write them: a posterior of auto-encoders, and an auto-encoder."""
 
 import math
 from collections.abc import Sequence
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
-from geoflow import Density, register
+from geoflow import Autoencoder, Density, register
 from geoflow.density import Context
 from geoflow.nets import MLP
 from manifolds import Euclidean
@@ -37,3 +37,20 @@ class GaussianPosterior(Density):
 
     def _sample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
         return self._rsample(shape, context, generator)
+
+
+@register
+class Stretch(Autoencoder):
+    """x ↦ Ax/|Ax| on a sphere, and back by the inverse matrix: a density with a closed form."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.as_tensor(matrix))
+        self.dim = self.latent_dim = len(self.matrix)
+        self.posterior = None
+
+    def _encode(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return x @ self.matrix.T
+
+    def _decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        return torch.linalg.solve(self.matrix, z[..., None])[..., 0]

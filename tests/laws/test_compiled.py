@@ -50,8 +50,8 @@ def densities() -> Iterator[Law]:
         model, g = build(case), Generator().manual_seed(0)
         x, context = draw(model, 5, g)
 
-        def verbs(x: Tensor, m: Any = model, c: Any = context) -> Any:
-            return m.score(x, c), m(x, c)["loss"]
+        def verbs(x: Tensor, m: Any = model, c: Any = context, loss: bool = not case.estimated) -> Any:
+            return (m.score(x, c), m(x, c)["loss"]) if loss else (m.score(x, c),)
 
         yield name, verbs, [x]
 

@@ -1,0 +1,452 @@
+"""`FreeFormFlow`: any auto-encoder carries a density, trained by an estimate of its change of volume."""
+
+import math
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from geoflow import validate
+from geoflow.density import Context, Density, Player, frozen, given, weighted_mean
+from geoflow.freeform import exact
+from geoflow.freeform.chords import chord
+from geoflow.freeform.probes import Kind, frame, probes_for
+from geoflow.freeform.surrogate import KINDS, forward_failure, volume_change
+from geoflow.freeform.surrogate import Kind as Surrogate
+from geoflow.maps import Autoencoder
+from geoflow.registry import register
+from manifolds import Euclidean, checks
+from manifolds.shapes import Points, Values
+
+CYCLES = ("z_sample_reconstruction", "x_sample_reconstruction", "z_reconstruction", "z_projection", "x_projection")
+GAP, DEFECT, FAR = 0.1, 0.5, 20.0
+"""Figures are not to be trusted beyond: nats between the two densities, |J_e J_d − 1|, deviations of reconstruction."""
+START, DEFECT_ALLOWED, APART_ALLOWED = 100.0, 0.1**2, 0.05**2
+"""Of a steered β: its first value, and the mean squared defect and distance of reconstructed codes that it allows."""
+LINEAR = (nn.ReLU, nn.LeakyReLU, nn.ReLU6, nn.Hardtanh, nn.PReLU, nn.RReLU, nn.Threshold)
+Map = Callable[[Tensor], Tensor]
+
+
+@register
+class FreeFormFlow(Density):
+    """log p(x) = log p_base(f(x)) + log|det ∂f/∂x|, f = encode any network, and decode another that learns to undo it.
+
+    Trained on β |x − g(f(x))|² − log p_base(f(x)) − S, where S has (an estimate of) the gradient of log|det ∂f/∂x|: see
+    `surrogate.volume_change`. The density's space is the base's, and both maps are projected onto it: with a base on
+    `Sphere(2)` this is a flow on the sphere. With fewer latent than data coordinates it is a maximum likelihood
+    auto-encoder: the density of what it decodes to, on a surface in data space. [draxler2024, sorrenson2024,
+    sorrenson2024m]
+
+    `log_prob` is the encoder's density, exact, from `dim` derivatives of the encoder; `log_prob_decoder` the decoder's,
+    at g(f(x)). Draws take one evaluation of the decoder. Both densities agree where g undoes f; `evaluate` shows how
+    far they do, and `fit` and `check` say when they do not.
+
+    Cost of a training step: about twice an auto-encoder's.
+
+    Args:
+        autoencoder: data → latent; on curved spaces between coordinates of their points.
+        base: the latent density.
+        beta: weight of the reconstruction, per squared unit of `autoencoder.residual`: standardised ones behind a
+            `Standardize`. Too small, and the estimate fails (the density is then invalid, and said to be); too large,
+            and it learns slowly. About 10 for tables, 100 to 10,000 on curved spaces in few dimensions. "auto" looks for
+            the smallest with which decode undoes encode: it falls while vᵀJ_f J_g v / |v|² is within a tenth of one and
+            reconstructed codes within 0.05 of codes (root mean squares), and rises else; with a bottleneck, which has a
+            reconstruction error of its own, that is found first, alone, and kept to within a quarter.
+        surrogate: "encoder"; "conditional", which switches between the encoder's and the decoder's for each probe and
+            bears a smaller β; or "decoder".
+        probes: random vectors a row; "exact" is all directions, "auto" that up to three dimensions and one beyond.
+        probe_kind: "orthonormal", "gaussian" or "rademacher".
+        noise: standard deviation of normal noise on the data in training, in the units of `residual` (in the data's on
+            curved spaces, where it is tangent): a bottleneck needs some.
+        warm_up: share of the steps over which the weight of the likelihood rises from zero.
+        z_sample_reconstruction: weight of |f(g(z)) − z|², z drawn from the base.
+        x_sample_reconstruction: weight of |g(f(x)) − x|², x decoded from such draws.
+        z_reconstruction: weight of |f(g(f(x))) − f(x)|².
+        z_projection, x_projection: weight of the squared distance of unprojected codes and reconstructions from their
+            spaces.
+
+    >>> from geoflow import Pair, StandardNormal
+    >>> from geoflow.nets import MLP
+    >>> nets = Pair(MLP(2, 2, activation="silu"), MLP(2, 2, activation="silu"), dim=2, latent_dim=2)
+    >>> flow = FreeFormFlow(nets, StandardNormal(2))
+    >>> flow.log_prob(flow.sample(5)).shape
+    torch.Size([5])
+    """
+
+    steered: Tensor
+
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        base: Density,
+        *,
+        beta: float | Literal["auto"] = 10.0,
+        surrogate: Surrogate = "encoder",
+        probes: int | Literal["auto", "exact"] = "auto",
+        probe_kind: Kind = "orthonormal",
+        noise: float = 0.0,
+        warm_up: float = 0.0,
+        z_sample_reconstruction: float = 0.0,
+        x_sample_reconstruction: float = 0.0,
+        z_reconstruction: float = 0.0,
+        z_projection: float = 0.0,
+        x_projection: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not isinstance(autoencoder, Autoencoder):
+            raise TypeError(
+                f"FreeFormFlow expects an Autoencoder, got {type(autoencoder).__name__}: Pair(encoder, decoder, dim=, "
+                "latent_dim=) makes one of two networks."
+            )
+        if not isinstance(base, Density):
+            raise TypeError(f"FreeFormFlow expects a Density as base, got {type(base).__name__}.")
+        if autoencoder.latent_dim != base.dim:
+            raise ValueError(
+                f"FreeFormFlow: the auto-encoder encodes to {autoencoder.latent_dim} coordinates, the base has "
+                f"{base.dim}."
+            )
+        if autoencoder.latent_dim > autoencoder.dim:
+            raise ValueError(
+                f"FreeFormFlow: {autoencoder.latent_dim} latent coordinates for data of {autoencoder.dim}: codes would "
+                "fill no volume there. Take as many or fewer."
+            )
+        if surrogate not in KINDS:
+            raise ValueError(f"FreeFormFlow expects a surrogate of {', '.join(KINDS)}; got {surrogate!r}.")
+        self.autoencoder, self.base = autoencoder, base
+        self.space = base.space if base.dim == autoencoder.dim else Euclidean(autoencoder.dim)
+        self.context_dim, self.classes = validate.common_context((autoencoder, base), "FreeFormFlow")
+        self.surrogate, self.probes, self.probe_kind = surrogate, probes, probe_kind
+        self._probes = probes_for(base.space, probes, probe_kind)
+        self.beta: float | str = "auto" if beta == "auto" else _weight(beta, "beta")
+        if beta == "auto":
+            self.register_buffer("steered", torch.tensor([math.log(START), 0.0, math.inf]))
+        self.noise, self.warm_up = _weight(noise, "noise"), _weight(warm_up, "warm_up")
+        self.z_sample_reconstruction = _weight(z_sample_reconstruction, "z_sample_reconstruction")
+        self.x_sample_reconstruction = _weight(x_sample_reconstruction, "x_sample_reconstruction")
+        self.z_reconstruction = _weight(z_reconstruction, "z_reconstruction")
+        self.z_projection = _weight(z_projection, "z_projection")
+        self.x_projection = _weight(x_projection, "x_projection")
+        self._heat, self._alone = 1.0, False
+        self._forward: bool | None = None
+        self._plain_attention = False
+        straight = sorted({type(m).__name__ for m in autoencoder.modules() if isinstance(m, LINEAR)})
+        if straight:
+            warnings.warn(
+                f"FreeFormFlow: {', '.join(straight)} bends nowhere, so that the change of volume has hardly a "
+                "gradient: take a smooth activation, as SiLU.",
+                stacklevel=2,
+            )
+
+    @property
+    def bottleneck(self) -> bool:
+        """Whether there are fewer latent than data coordinates."""
+        return self.autoencoder.latent_dim < self.autoencoder.dim
+
+    def with_base(self, base: Density) -> "FreeFormFlow":
+        """The same auto-encoder (shared, not copied) with another base, as one fitted to its codes afterwards."""
+        from geoflow.registry import arguments
+
+        return type(self)(**{**arguments(self), "base": base})
+
+    # -- the two maps, projected ----------------------------------------------------------------------------------
+
+    def _to_latent(self, context: Context) -> Map:
+        """Data → codes on the base's space; blind to what is normal to the data's."""
+        own = given(self.autoencoder, context)
+        if self.bottleneck or isinstance(self.space, Euclidean):
+            return self._onto(self.base, lambda x: self.autoencoder._encode(x, own))
+        return self._onto(self.base, lambda x: self.autoencoder._encode(self.space._project(x), own))
+
+    def _to_data(self, context: Context) -> Map:
+        """Codes → data on the space."""
+        own = given(self.autoencoder, context)
+        return self._onto(self, lambda z: self.autoencoder._decode(z, own))
+
+    def _onto(self, home: Density, f: Map) -> Map:
+        flat, plain = isinstance(home.space, Euclidean), self._plain_attention
+
+        def projected(x: Tensor) -> Tensor:
+            with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
+                return f(x) if flat else home.space._project(f(x))
+
+        return projected
+
+    # -- densities ------------------------------------------------------------------------------------------------
+
+    def _log_prob(self, x: Points, context: Context = None) -> Values:
+        if self.bottleneck:
+            raise NotImplementedError(
+                f"FreeFormFlow with {self.autoencoder.latent_dim} latent coordinates has no density in "
+                f"{self.autoencoder.dim} dimensions: log_prob_on_manifold(x) is that of decode(encode(x)) on the surface "
+                "of what it decodes to; distances there are LatentSpace's."
+            )
+        forward = self._has_forward(x, context)
+        z, log_det = exact.log_det(self._to_latent(context), x, self.space, self.base.space, forward)
+        return self.base._log_prob(z, given(self.base, context)) + log_det
+
+    def log_prob_decoder(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """log p_base(z) − log|det ∂g/∂z| at z = f(x), ``(*batch)``: the density of samples, at g(f(x)).
+
+        Cost: `dim` derivatives of the decoder.
+        """
+        if self.bottleneck:
+            return self.log_prob_on_manifold(x, context)
+        x, context = self._door(x, context, "log_prob_decoder")
+        forward, z = self._has_forward(x, context), self._to_latent(context)(x)
+        _, log_det = exact.log_det(self._to_data(context), z, self.base.space, self.space, forward)
+        return self.base._log_prob(z, given(self.base, context)) - log_det
+
+    def log_prob_on_manifold(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """log p_base(z) − ½ log det J_gᵀJ_g at z = f(x), ``(*batch)``: the density at decode(encode(x)).
+
+        With respect to the volume of the surface that the decoder draws, which has as many dimensions as the latent
+        space: not comparable with densities in all of data space, nor between surfaces.
+        """
+        x, context = self._door(x, context, "log_prob_on_manifold")
+        forward, z = self._has_forward(x, context), self._to_latent(context)(x)
+        _, log_gram = exact.log_gram(self._to_data(context), z, self.base.space, forward)
+        return self.base._log_prob(z, given(self.base, context)) - log_gram
+
+    def _sample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
+        context = self._spread(context, shape)
+        return self._to_data(context)(self.base._sample(shape, given(self.base, context), generator))
+
+    def _rsample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
+        context = self._spread(context, shape)
+        return self._to_data(context)(self.base._rsample(shape, given(self.base, context), generator))
+
+    def _rsample_and_log_prob(
+        self, shape: tuple[int, ...], context: Context, generator: Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        x = self._rsample(shape, context, generator)
+        return x, self._log_prob(x, self._spread(context, shape))
+
+    def _spread(self, context: Context, shape: tuple[int, ...]) -> Context:
+        if context is None:
+            return None
+        return context.expand(*shape, context.shape[-1]) if self.context_dim else context.expand(shape)
+
+    # -- training -------------------------------------------------------------------------------------------------
+
+    def _has_forward(self, x: Tensor, context: Context) -> bool:
+        """Whether both networks have forward derivatives; found out at the first rows, with a warning if not.
+
+        Fused attention has none: networks without them are then run with the plain kernel, which has more.
+        """
+        if self._forward is not None or checks.tracing(x) or not x.numel():
+            return self._forward is not False
+        rows = x.detach().reshape(-1, self.dim)[:2]
+        own = None if context is None else context.reshape(-1, *context.shape[x.ndim - 1 :])[:2]
+        second = self.surrogate != "encoder"
+        why: list[str | None] = []
+        for self._plain_attention in (False, True):
+            f, g = self._to_latent(own), self._to_data(own)
+            with torch.no_grad():
+                codes = f(rows)
+            why.append(forward_failure(f, rows, False) or forward_failure(g, codes, second))
+            if why[-1] is None:
+                break
+        if why[0] is not None:
+            cure = "the plain kernel of attention takes its place"
+            if why[-1] is not None:
+                cure = "backward passes take their place, which costs about one pass more a step"
+            warnings.warn(
+                f"FreeFormFlow: an operation of the networks lacks forward derivatives ({why[0]}): {cure}.",
+                stacklevel=4,
+            )
+        self._forward = why[-1] is None
+        return self._forward
+
+    def players(self) -> list[Player]:
+        """One, with the auto-encoder's and the base's parameters, also where the base alone would not train by steps."""
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        return [Player("all", parameters)] if parameters else []
+
+    @torch.no_grad()
+    def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Prepare the auto-encoder on the data, then the base, unless it is frozen, on the codes."""
+        self.autoencoder.prepare(x, given(self.autoencoder, context))
+        if not frozen(self.base):
+            self.base.prepare(self._codes(x, context), given(self.base, context))
+
+    def schedule(self, step: int, steps: int) -> None:
+        self.base.schedule(step, steps)
+        ramp = step / (self.warm_up * steps) if self.warm_up else 1.0
+        self._heat = 1.0 if ramp >= 1 else 0.5 - 0.5 * math.cos(math.pi * ramp)
+        self._alone = isinstance(self.beta, str) and self.bottleneck and step < 0.2 * steps
+        self._heat = 0.0 if self._alone else self._heat
+
+    @torch.no_grad()
+    def finish(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Finish the auto-encoder, then the base on the codes."""
+        self.autoencoder.finish(x, given(self.autoencoder, context))
+        self.base.finish(self._codes(x, context), given(self.base, context))
+
+    def _codes(self, x: Tensor, context: Context) -> Tensor:
+        blocks = zip(x.split(2048), [None] * len(x) if context is None else context.split(2048), strict=False)
+        return torch.cat([self._to_latent(c)(b) for b, c in blocks])
+
+    def loss(
+        self, x: Tensor, context: Tensor | None = None, *, weight: Tensor | None = None, player: str | None = None
+    ) -> dict[str, Tensor]:
+        """β · reconstruction, the base's loss on the codes, and a term of value zero with the surrogate's gradient.
+
+        The sum has no meaning beyond its gradient: it lacks the change of volume's value, which training never knows.
+        """
+        x = self._noisy(x.detach())
+        forward = self._has_forward(x, context)
+        encode, decode = self._to_latent(context), self._to_data(context)
+        spaces = (self.space, self.base.space)
+        found = volume_change(encode, decode, x, spaces, self._probes, self.surrogate, forward)
+        z, back, change = found.z, found.back, found.change
+        terms = self.base.loss(z, given(self.base, context), weight=weight, player=player)
+        metric = self.base.space._log_volume(z)
+        off = self._squared(x, back)
+        total = self._heat * (terms["loss"] - weighted_mean(change + metric, weight))
+        terms = {**terms, "reconstruction": weighted_mean(off, weight), "latent loss": terms["loss"].detach()}
+        terms["inverse defect"] = weighted_mean(found.defect, weight)
+        if self.training and isinstance(self.beta, str):
+            apart = found.stretch * chord(self.space, x, back.detach()).square().sum(-1)
+            self._steer(float(terms["reconstruction"].detach()), float(terms["inverse defect"]), float(apart.mean()))
+        total = total + self._beta * terms["reconstruction"]
+        for name, rows in self._cycles(x, z, back, context).items():
+            terms[name] = weighted_mean(rows, weight)
+            total = total + getattr(self, name) * terms[name]
+        return {**terms, "loss": total}
+
+    @property
+    def _beta(self) -> float:
+        """β, or where it is steered its present value."""
+        return float(self.steered[0].exp()) if isinstance(self.beta, str) else self.beta
+
+    def _steer(self, reconstruction: float, defect: float, apart: float) -> None:
+        """Move β by a hundredth up or down; the buffer holds log β and running means of what decides.
+
+        Args:
+            reconstruction: mean squared error; of interest with a bottleneck, whose floor is found first.
+            defect: mean of (vᵀJ_f J_g v / |v|² − 1)².
+            apart: mean squared distance of data and reconstruction as codes, from how much the encoder stretches.
+        """
+        log_beta, worst, floor = self.steered.tolist()
+        bad = defect / DEFECT_ALLOWED if self.bottleneck else max(defect / DEFECT_ALLOWED, apart / APART_ALLOWED)
+        worst += 0.05 * (bad - worst)
+        if self._alone:
+            floor = reconstruction if math.isinf(floor) else floor + 0.05 * (reconstruction - floor)
+        else:
+            tight = worst > 1 or (self.bottleneck and reconstruction > 1.25 * floor)
+            log_beta = min(max(log_beta + (0.01 if tight else -0.01), math.log(0.1)), math.log(1e6))
+        self.steered.copy_(torch.tensor([log_beta, worst, floor]))
+
+    def _noisy(self, x: Tensor) -> Tensor:
+        if not self.noise:
+            return x
+        noise = self.noise * torch.randn_like(x)
+        if isinstance(self.space, Euclidean):
+            return x + noise / self.autoencoder.residual(x, x + 1).detach()
+        return self.space._project(x + self.space._to_tangent(x, noise))
+
+    def _squared(self, x: Tensor, back: Tensor) -> Tensor:
+        """|x − back|² in the units of reconstruction."""
+        return self.autoencoder.residual(x, x + chord(self.space, x, back)).square().sum(-1)
+
+    def _cycles(self, x: Tensor, z: Tensor, back: Tensor, context: Context) -> dict[str, Tensor]:
+        """The auxiliary terms asked for, each a number a row."""
+        terms: dict[str, Tensor] = {}
+        encode, decode, latent = self._to_latent(context), self._to_data(context), self.base.space
+        if self.z_sample_reconstruction or self.x_sample_reconstruction:
+            shape = tuple(x.shape[:-1]) if self.base.context_dim or self.base.classes else ()
+            drawn = self.base._sample(() if shape else tuple(x.shape[:-1]), given(self.base, context), None).detach()
+            made = decode(drawn)
+            again = encode(made)
+            terms["z_sample_reconstruction"] = chord(latent, drawn, again).square().sum(-1)
+            if self.x_sample_reconstruction:
+                made = made.detach()
+                terms["x_sample_reconstruction"] = self._squared(made, decode(encode(made)))
+        if self.z_reconstruction:
+            terms["z_reconstruction"] = chord(latent, z, encode(back)).square().sum(-1)
+        own = given(self.autoencoder, context)
+        if self.z_projection:
+            raw = self.autoencoder._encode(x, own)
+            terms["z_projection"] = chord(latent, latent._project(raw), raw).square().sum(-1)
+        if self.x_projection:
+            raw = self.autoencoder._decode(z, own)
+            terms["x_projection"] = chord(self.space, self.space._project(raw), raw).square().sum(-1)
+        return {name: rows for name, rows in terms.items() if getattr(self, name)}
+
+    # -- honesty --------------------------------------------------------------------------------------------------
+
+    def evaluate(self, x: Tensor, context: Tensor | None = None, weight: Tensor | None = None) -> dict[str, float]:
+        """Exact figures: "loss" (the encoder's NLL + β · reconstruction), both NLLs, reconstruction, inverse defect.
+
+        NLLs and the defect, the median of |J_f J_g − 1| (largest singular value), are of a few hundred rows, as many as
+        cost about as much as 20,000 evaluations of the networks; reconstruction is of all. A bottleneck has the NLL of
+        the decoder's surface alone.
+        """
+        rows = min(len(x), max(16, min(512, 20_000 // self.base.space.dim)))
+        few, some = x[:rows], None if context is None else context[:rows]
+        share = None if weight is None else weight[:rows]
+        forward = self._has_forward(few, some)
+        with torch.no_grad():
+            encode, decode = self._to_latent(some), self._to_data(some)
+            z = encode(few)
+            latent = -self.base._log_prob(z, given(self.base, some))
+            figures = {"loss": 0.0}
+            if self.bottleneck:
+                _, log_gram = exact.log_gram(decode, z, self.base.space, forward)
+                figures["nll on the manifold"] = float(weighted_mean(latent + log_gram, share))
+                _, e = exact.columns(encode, few, self.space, forward)
+                _, d = exact.columns(decode, z, self.base.space, forward)
+                basis = frame(self.base.space, z)
+                product = (e if basis is None else basis.mT @ e) @ d
+            else:
+                _, e = exact.square(encode, few, self.space, self.base.space, forward)
+                back, d = exact.square(decode, z, self.base.space, self.space, forward)
+                metric = self.base.space._log_volume(z)
+                log_e = torch.linalg.slogdet(e)[1] + metric - self.space._log_volume(few)
+                log_d = torch.linalg.slogdet(d)[1] + self.space._log_volume(back) - metric
+                figures["nll encoder"] = float(weighted_mean(latent - log_e, share))
+                figures["nll decoder"] = float(weighted_mean(latent + log_d, share))
+                product = e @ d
+            blocks = zip(x.split(2048), [None] * len(x) if context is None else context.split(2048), strict=False)
+            off = torch.cat([self._squared(b, self._to_data(c)(self._to_latent(c)(b))) for b, c in blocks])
+        figures["reconstruction"] = float(weighted_mean(off, weight))
+        one = torch.eye(product.shape[-1], dtype=product.dtype, device=product.device)
+        figures["inverse defect"] = float(torch.linalg.matrix_norm(product - one, 2).median())
+        figures["loss"] = (
+            figures["nll on the manifold" if self.bottleneck else "nll encoder"]
+            + self._beta * figures["reconstruction"]
+        )
+        return figures
+
+    def verdict(self, figures: dict[str, float]) -> str | None:
+        """Why the figures of `evaluate` must not be believed, or None."""
+        defect = figures["inverse defect"]
+        if not all(math.isfinite(v) for v in figures.values()):
+            return "invalid: a figure is not finite: the networks fold or flatten the data somewhere; raise beta."
+        if self.bottleneck:
+            if defect > DEFECT:
+                return (
+                    f"invalid: decode does not undo encode on its surface (|J_e J_d - 1| = {defect:.2g} in the median, "
+                    f"{DEFECT} at most): its curvature may be running away; raise beta or noise."
+                )
+            return None
+        gap = abs(figures["nll encoder"] - figures["nll decoder"])
+        if gap > GAP or defect > DEFECT:
+            return (
+                f"invalid: the encoder's density gives {figures['nll encoder']:.3g} nats a row and the decoder's "
+                f"{figures['nll decoder']:.3g} (at most {GAP} apart), |J_e J_d - 1| = {defect:.2g} (at most {DEFECT}): "
+                "decode does not undo encode; raise beta, or take surrogate='conditional'."
+            )
+        return None
+
+
+def _weight(value: Any, name: str) -> float:
+    """A finite number that is not negative."""
+    number = float(value)
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"FreeFormFlow expects a finite `{name}` of at least zero, got {value!r}.")
+    return number

@@ -1,0 +1,161 @@
+"""Whole free-form flows in one line: for tables, for curved spaces, and with a bottleneck."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geoflow.columns import Standardize
+from geoflow.density import Density
+from geoflow.distributions import StandardNormal, Uniform, WrappedNormal
+from geoflow.freeform.model import FreeFormFlow
+from geoflow.maps import Autoencoder, Chain, Pair
+from geoflow.nets import ConvDecoder, ConvEncoder, ResidualNet
+from geoflow.registry import register
+from manifolds import Euclidean, Hyperboloid, Manifold, PoincareBall, Torus, angles_to_embedded, embedded_to_angles
+
+
+def fff(
+    dim: int,
+    *,
+    context: int = 0,
+    width: int = 128,
+    blocks: int = 4,
+    base: Density | None = None,
+    beta: float = 10.0,
+    **options: Any,
+) -> FreeFormFlow:
+    """A free-form flow for tables: residual networks both ways on standardised data. [draxler2024]
+
+    Untrained, after `prepare`, it is the diagonal Gaussian of the data, for both networks start as the identity.
+
+    Args:
+        dim: number of columns.
+        context: width of a float condition, 0 for none; used as given: scale it to about one.
+        width, blocks: of the networks (see `ResidualNet`).
+        base: the latent density; None is the standard normal.
+        beta: weight of the reconstruction in standardised units.
+        options: of `FreeFormFlow`.
+
+    >>> fff(3, width=16).log_prob(torch.zeros(3)).detach()
+    tensor(-2.7568)
+    """
+    nets = _residual(dim, dim, width, blocks, context)
+    base = StandardNormal(dim) if base is None else base
+    return FreeFormFlow(Chain(Standardize(dim), nets), base, beta=beta, **options)
+
+
+def mfff(
+    space: Manifold,
+    *,
+    context: int = 0,
+    width: int = 128,
+    blocks: int = 4,
+    base: Density | None = None,
+    beta: float = 100.0,
+    **options: Any,
+) -> FreeFormFlow:
+    """A free-form flow on a curved space: residual networks in its coordinates, projected. [sorrenson2024m]
+
+    Both networks start as the identity: untrained the density is the base's, and a base that is fitted to data by
+    `prepare`, as a `Mixture`, is the start of the training. Angles enter and leave as points of circles.
+
+    Args:
+        space: where data and base live.
+        context: width of a float condition, 0 for none.
+        width, blocks: of the networks (see `ResidualNet`).
+        base: a density on the space; None is uniform where the volume is finite, else normal around the origin.
+        beta: weight of the reconstruction: 100 to 10,000, the more the finer the data's structure.
+        options: of `FreeFormFlow`.
+
+    >>> from manifolds import Sphere
+    >>> mfff(Sphere(2), width=16).log_prob(torch.tensor([0.0, 0.0, 1.0])).detach()
+    tensor(-2.5310)
+    """
+    angles = isinstance(space, Torus) and not space.embedded
+    n = 2 * space.ambient_dim if angles else space.ambient_dim
+    nets: Autoencoder = _residual(n, n, width, blocks, context)
+    if angles:
+        nets = OnCircles(nets)
+    return FreeFormFlow(nets, default_base(space) if base is None else base, beta=beta, **options)
+
+
+def mlae(
+    dim: int,
+    latent: int,
+    *,
+    image_shape: Sequence[int] | None = None,
+    width: int = 128,
+    blocks: int = 2,
+    channels: Sequence[int] = (16, 32, 64),
+    base: Density | None = None,
+    beta: float = 10.0,
+    noise: float = 0.01,
+    **options: Any,
+) -> FreeFormFlow:
+    """A maximum likelihood auto-encoder: fewer latent than data coordinates. [sorrenson2024]
+
+    Args:
+        dim: number of columns or pixels.
+        latent: number of latent coordinates.
+        image_shape: (C, H, W) for convolutional networks on flat images, standardised by one factor; None for residual
+            networks on columns standardised each by itself.
+        width, blocks: of residual networks.
+        channels: of convolutional ones.
+        base: the latent density; None is the standard normal.
+        beta: weight of the reconstruction in standardised units.
+        noise: of the data in training, in standardised units.
+        options: of `FreeFormFlow`.
+
+    >>> mlae(5, 2).sample(3).shape
+    torch.Size([3, 5])
+    """
+    if image_shape is None:
+        nets = _residual(dim, latent, width, blocks)
+    else:
+        encoder = ConvEncoder(image_shape, latent, channels)
+        nets = Pair(encoder, ConvDecoder(latent, image_shape, channels), dim=dim, latent_dim=latent)
+    scale = Standardize(dim, "column" if image_shape is None else "all")
+    base = StandardNormal(latent) if base is None else base
+    return FreeFormFlow(Chain(scale, nets), base, beta=beta, noise=noise, **options)
+
+
+def default_base(space: Manifold) -> Density:
+    """Uniform where the volume is finite, else the normal around the origin of the coordinates."""
+    if isinstance(space, Euclidean):
+        return StandardNormal(space.dim)
+    if space.log_volume_total < float("inf"):
+        return Uniform(space)
+    if isinstance(space, PoincareBall | Hyperboloid):
+        return WrappedNormal(space, space.project(torch.zeros(space.ambient_dim)), 1.0)
+    raise ValueError(f"mfff has no base for {space!r}: pass base=, as WrappedNormal(space, mean, std).")
+
+
+@register
+class OnCircles(Autoencoder):
+    """An auto-encoder of pairs (cos, sin) as one of angles, so that nothing jumps where an angle comes round."""
+
+    def __init__(self, inside: Autoencoder) -> None:
+        super().__init__()
+        self.inside = inside
+        self.dim, self.latent_dim = inside.dim // 2, inside.latent_dim // 2
+        self.context_dim, self.classes, self.posterior = inside.context_dim, inside.classes, None
+
+    def _encode(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return embedded_to_angles(self.inside._encode(angles_to_embedded(x), context))
+
+    def _decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        return embedded_to_angles(self.inside._decode(angles_to_embedded(z), context))
+
+    def residual(self, x: Tensor, xh: Tensor) -> Tensor:
+        """The difference of the pairs, on a new last axis of twice the length."""
+        return angles_to_embedded(xh) - angles_to_embedded(x)
+
+
+def _residual(dim: int, latent: int, width: int, blocks: int, context: int = 0) -> Pair:
+    there, back = (
+        ResidualNet(a, b, width, blocks, activation="silu", context=context) for a, b in ((dim, latent), (latent, dim))
+    )
+    both: tuple[nn.Module, nn.Module] = (there, back)
+    return Pair(*both, dim=dim, latent_dim=latent, context_dim=context)

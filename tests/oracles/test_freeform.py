@@ -1,0 +1,342 @@
+"""Free-form flows against exact flows, closed forms and known limits; what they say of themselves; refusals."""
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from geoflow import (
+    Autoencoder,
+    Chain,
+    DiagonalNormal,
+    Flow,
+    FreeFormFlow,
+    Pair,
+    Standardize,
+    StandardNormal,
+    fit,
+    load,
+    save,
+)
+from geoflow.distributions import Uniform, VonMisesFisher, WrappedNormal
+from geoflow.flows import realnvp
+from geoflow.nets import MLP
+from manifolds import Hyperboloid, PoincareBall, Sphere, ball_to_hyperboloid
+from tests.laws.examples import Stretch
+from tests.laws.tools import close
+
+
+def bent_flow(dim: int, **options: Any) -> Flow:
+    """A RealNVP with random weights, on data of several scales."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        flow = realnvp(dim, depth=4, hidden=(16,), activation="silu", **options).double()
+        for p in flow.parameters():
+            nn.init.normal_(p, std=0.3)
+        first: Any = next(flow.bijection.children())[0]  # type: ignore[index]
+        first.prepare(torch.randn(100, dim, dtype=torch.float64) * 3 + 1)
+    return flow
+
+
+class Linear(Autoencoder):
+    """x ↦ Ax and back by B."""
+
+    def __init__(self, there: Tensor, back: Tensor) -> None:
+        super().__init__()
+        self.there, self.back = nn.Parameter(there), nn.Parameter(back)
+        self.dim, self.latent_dim = there.shape[1], there.shape[0]
+        self.posterior = None
+
+    def _encode(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return x @ self.there.T
+
+    def _decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        return z @ self.back.T
+
+
+def nets(dim: int, latent: int, hidden: tuple[int, ...] = (16,)) -> Pair:
+    return Pair(MLP(dim, latent, hidden, "silu"), MLP(latent, dim, hidden, "silu"), dim=dim, latent_dim=latent)
+
+
+# -- against flows that know their volume ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("context", [0, 2])
+def test_a_bijection_as_auto_encoder_is_its_flow(context: int, generator: Generator) -> None:
+    """Densities, scores, both NLLs, and with all directions the gradient of the loss, whatever the surrogate."""
+    flow = bent_flow(3, context=context)
+    given = torch.randn(40, 2, dtype=torch.float64, generator=generator) if context else None
+    x = flow.sample(40, generator=generator) if given is None else flow.sample((), given, generator)
+    free = FreeFormFlow(flow.bijection, flow.base, probes="exact")
+    close(free.log_prob(x, given), flow.log_prob(x, given), 1e-11)
+    close(free.log_prob_decoder(x, given), flow.log_prob(x, given), 1e-11)
+    close(free.score(x, given), flow.score(x, given), 1e-10)
+    g = (Generator().manual_seed(5), Generator().manual_seed(5))
+    assert torch.equal(free.sample(3, given, g[0]), flow.sample(3, given, g[1]))
+    figures = free.evaluate(x, given)
+    assert figures["nll encoder"] == pytest.approx(float(-flow.log_prob(x, given).detach().mean()), abs=1e-11)
+    assert figures["nll decoder"] == pytest.approx(figures["nll encoder"], abs=1e-11)
+    assert figures["inverse defect"] < 1e-12
+    assert free.verdict(figures) is None
+    parameters = [p for p in flow.parameters() if p.requires_grad]
+    wanted = torch.autograd.grad(flow.loss(x, given)["loss"], parameters)
+    for kind in ("encoder", "conditional"):
+        free = FreeFormFlow(flow.bijection, flow.base, probes="exact", beta=0, surrogate=kind)  # type: ignore[arg-type]
+        for a, b in zip(torch.autograd.grad(free.loss(x, given)["loss"], parameters), wanted, strict=True):
+            close(a, b, 1e-12)
+
+
+def test_loss_leaves_the_batch_alone() -> None:
+    free, x = FreeFormFlow(nets(3, 3), StandardNormal(3)), torch.randn(8, 3)
+    free.loss(x)["loss"].backward()
+    assert not x.requires_grad
+    x.requires_grad_()
+    free.loss(x)["loss"].backward()
+    assert x.grad is None
+
+
+# -- closed forms ------------------------------------------------------------------------------------------------------
+
+
+def test_a_bottleneck_estimates_the_trace_it_says(generator: Generator) -> None:
+    """Linear maps, all directions: the gradient of S in A is that of tr(A B) with B held."""
+    a, b = (torch.randn(*s, dtype=torch.float64, generator=generator) for s in ((2, 5), (5, 2)))
+    model = FreeFormFlow(Linear(a, b), StandardNormal(2).double(), probes="exact", beta=0)
+    x = torch.randn(30, 5, dtype=torch.float64, generator=generator)
+    found = torch.autograd.grad(model.loss(x)["loss"], list(model.autoencoder.parameters()))[0]
+    close(found, a @ (x.T @ x) / 30 - b.T, 1e-12)
+    on = model.log_prob_on_manifold(x)
+    z = x @ a.T
+    close(on, StandardNormal(2).double().log_prob(z) - 0.5 * torch.logdet(b.T @ b), 1e-11)
+    close(model.log_prob_decoder(x), on, 0.0)
+
+
+def test_linear_maximum_likelihood_autoencoder_finds_the_long_axis() -> None:
+    """Data N(0, diag(1, 4)), one latent coordinate: encoder ±(0, ½), decoder ±(0, 2)."""
+    x = math.sqrt(2) * torch.tensor([[1.0, 0], [-1, 0], [0, 2], [0, -2]])  # the covariance without sampling error
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = FreeFormFlow(Linear(torch.randn(1, 2), torch.randn(2, 1)), StandardNormal(1), beta=10.0)
+    optimiser = torch.optim.Adam(model.parameters(), 5e-2)
+    for _ in range(1000):
+        optimiser.zero_grad()
+        model.loss(x)["loss"].backward()
+        optimiser.step()
+    there, back = (p.detach().flatten() for p in model.autoencoder.parameters())
+    sign = torch.sign(back[1])
+    assert (sign * there - torch.tensor([0.0, 0.5])).abs().max() < 0.02
+    assert (sign * back - torch.tensor([0.0, 2.0])).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_the_angular_central_gaussian(n: int, generator: Generator) -> None:
+    """Uniform points pulled back through x ↦ Ax/|Ax| have density |det A| |Ax|^−(n+1) / area; so do draws and scores."""
+    raw = torch.randn(n + 1, n + 1, dtype=torch.float64, generator=generator)
+    matrix = torch.eye(n + 1, dtype=torch.float64) + 0.3 * raw
+    space = Sphere(n)
+    model = FreeFormFlow(Stretch(matrix), Uniform(space).double(), probes="exact")
+    assert model.space == space
+    x = space.sample_uniform(50, generator, torch.float64)
+    closed = torch.logdet(matrix @ matrix.T) / 2 - (n + 1) * (x @ matrix.T).norm(dim=-1).log() - space.log_volume_total
+    close(model.log_prob(x), closed, 1e-11)
+    close(model.log_prob_decoder(x), closed, 1e-11)
+    gradient = -(n + 1) * (x @ matrix.T @ matrix) / (x @ matrix.T).square().sum(-1, keepdim=True)
+    close(model.score(x), space.to_tangent(x, gradient), 1e-10)
+    everywhere = space.sample_uniform(40_000, generator, torch.float64)
+    weight = (model.log_prob(everywhere).exp() * math.exp(space.log_volume_total)).detach()
+    assert float(weight.mean()) == pytest.approx(1, abs=4 * float(weight.std()) / math.sqrt(40_000))
+    drawn = model.sample(40_000, generator=generator) ** 2
+    expected = weight[:, None] * everywhere**2
+    error = torch.hypot(drawn.std(0), expected.std(0)) / math.sqrt(40_000)
+    assert ((drawn.mean(0) - expected.mean(0)).abs() < 4.5 * error).all()
+    loss = model.loss(model.sample(50_000, generator=generator))["loss"]
+    optimum = torch.autograd.grad(loss, list(model.parameters()))
+    assert optimum[0].abs().max() < 0.05
+
+
+@pytest.mark.parametrize("home", [lambda x: x, ball_to_hyperboloid], ids=["ball", "hyperboloid"])
+@torch.no_grad()
+def test_mass_where_the_metric_is_not_the_embeddings(home: Any) -> None:
+    """A network near the identity moves mass about: by quadrature over the disk it stays one."""
+    nodes, w = np.polynomial.legendre.leggauss(120)
+    radius, w = torch.from_numpy(0.9999 * (nodes + 1) / 2), torch.from_numpy(0.9999 * w / 2)
+    angle = 2 * math.pi * torch.arange(64, dtype=torch.float64) / 64
+    disk = radius[:, None, None] * torch.stack([angle.cos(), angle.sin()], -1)
+    volume = PoincareBall(2).log_volume(disk).exp() * (w * radius)[:, None] * (2 * math.pi / 64)
+    space = PoincareBall(2) if home(disk[0]).shape[-1] == 2 else Hyperboloid(2)
+    mean = home(torch.tensor([0.2, -0.1], dtype=torch.float64))
+    n = space.ambient_dim
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        there = Pair(Nudge(n), Nudge(n), dim=n, latent_dim=n).double()
+    model = FreeFormFlow(there, WrappedNormal(space, mean, 0.5))
+    assert not torch.allclose(model.log_prob(home(disk)), model.base.log_prob(home(disk)), atol=0.05)
+    assert float((model.log_prob(home(disk)).exp() * volume).sum()) == pytest.approx(1, abs=1e-6)
+
+
+class Nudge(nn.Module):
+    """x + net(x)/16, a bijection."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.net = MLP(n, n, (8,), "tanh")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.net(x) / 16
+
+
+# -- training ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_fixed_base_is_met_by_draws_and_codes(n: int) -> None:
+    """Data and base the same von Mises-Fisher: after training, draws and codes have its mean, 0.698 or 0.672.
+
+    A surrogate scaled by the embedding's dimension trains towards another distribution.
+    """
+    space, kappa = Sphere(n), float(n + 1)
+    pole = torch.eye(n + 1)[0]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        base = VonMisesFisher(pole, kappa).requires_grad_(False)
+        x = base.sample(20_000)
+        model = FreeFormFlow(nets(n + 1, n + 1, (32, 32)), base, beta=100.0, probes=1)
+        fit(model, x, epochs=20, batch_size=256, lr=3e-3, seed=0, progress=False, patience=None)
+        truth = float(base.mean_length())
+        assert float(model.sample(20_000)[:, 0].mean()) == pytest.approx(truth, abs=0.02)
+        assert float(space.project(model.autoencoder.encode(x))[:, 0].mean()) == pytest.approx(truth, abs=0.02)
+
+
+def test_a_wrong_decoder_is_called_invalid(generator: Generator) -> None:
+    """An encoder without a decoder that undoes it: its own figures say so, to `fit`'s user too."""
+    x = torch.randn(200, 2, generator=generator)
+    model = FreeFormFlow(nets(2, 2), StandardNormal(2), beta=0.0)
+    said = model.verdict(model.evaluate(x))
+    assert said is not None
+    assert said.startswith("invalid: the encoder's density gives")
+    with pytest.warns(UserWarning, match=r"fit: invalid: .*raise beta"):
+        history = fit(model, x, epochs=1, seed=0, progress=False)
+    assert history.verdict is not None
+    narrow = FreeFormFlow(nets(3, 1), StandardNormal(1), beta=0.0)
+    assert "its curvature may be running away" in str(narrow.verdict(narrow.evaluate(torch.randn(50, 3))))
+    assert "a figure is not finite" in str(model.verdict({**model.evaluate(x), "loss": math.nan}))
+
+
+def test_a_chain_measures_reconstruction_in_standardised_units(generator: Generator) -> None:
+    """So that beta means the same whatever the units of the data; noise is in these units too."""
+    x = torch.randn(500, 2, dtype=torch.float64, generator=generator) * torch.tensor([1e-3, 1e3])
+    inside = nets(2, 2).double()
+    model = FreeFormFlow(Chain(Standardize(2).double(), inside), StandardNormal(2).double(), noise=0.1)
+    model.prepare(x)
+    std = x.std(0, correction=0)
+    z = (x - x.mean(0)) / std
+    off = (inside.reconstruct(z) - z).square().sum(-1).mean()
+    assert model.evaluate(x)["reconstruction"] == pytest.approx(float(off), rel=1e-2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        noise = (model._noisy(x) - x) / std
+    assert noise.std(0) == pytest.approx(torch.full((2,), 0.1, dtype=torch.float64), rel=0.2)
+
+
+def test_auxiliary_terms_are_what_they_are_called(generator: Generator) -> None:
+    """Zero for exact inverses on their spaces, and each changes the loss by its weight times its value."""
+    flow = bent_flow(2)
+    x = flow.sample(20, generator=generator)
+    names = ("z_sample_reconstruction", "x_sample_reconstruction", "z_reconstruction", "z_projection", "x_projection")
+    exact = FreeFormFlow(flow.bijection, flow.base, **dict.fromkeys(names, 1.0)).loss(x)  # type: ignore[arg-type]
+    assert all(float(exact[name]) < 1e-20 for name in names)
+    space = Sphere(2)
+    y = space.sample_uniform(20, generator)
+    parts = nets(3, 3)
+    plain = FreeFormFlow(parts, Uniform(space), probes="exact")
+    for name in names:
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            terms = FreeFormFlow(parts, Uniform(space), probes="exact", **{name: 3.0}).loss(y)  # type: ignore[arg-type]
+            torch.manual_seed(1)
+            rest = plain.loss(y)
+        assert float(terms[name]) > 0.01
+        close(terms["loss"], rest["loss"] + 3 * terms[name], 1e-4)
+
+
+def test_warm_up_raises_the_weight_of_the_likelihood() -> None:
+    model, x = FreeFormFlow(nets(2, 2), StandardNormal(2), warm_up=0.5, beta=2.0), torch.randn(9, 2)
+    shares = []
+    for step in (0, 25, 50, 99):
+        model.schedule(step, 100)
+        terms = model.loss(x)
+        shares.append(float((terms["loss"] - 2 * terms["reconstruction"]) / terms["latent loss"]))
+    assert shares == pytest.approx([0, 0.5, 1, 1], abs=1e-4)
+
+
+class Attention(nn.Module):
+    """Of a point's coordinates to each other; torch's fused kernel has no forward derivatives."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.inside, self.outside = nn.Linear(1, 8), nn.Linear(8, 1)
+        self.layer = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.inside(x[..., None])
+        return x + self.outside(self.layer(tokens, tokens, tokens, need_weights=False)[0])[..., 0]
+
+
+@pytest.mark.parametrize("kind", ["encoder", "conditional"])
+def test_networks_without_forward_derivatives_are_trained_all_the_same(kind: Any) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = FreeFormFlow(Pair(Attention(4), Attention(4), dim=4, latent_dim=4), StandardNormal(4), surrogate=kind)
+        x = torch.randn(64, 4)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            loss = model.loss(x)["loss"]
+        loss.backward()
+        assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters() if p.requires_grad)
+        said = [str(w.message) for w in caught]
+        assert any("lacks forward derivatives" in s for s in said)
+        assert bool(model.log_prob(x).isfinite().all())
+
+
+def test_files_and_other_bases(tmp_path: Any) -> None:
+    model = FreeFormFlow(nets(2, 2), StandardNormal(2), beta=3.0, surrogate="conditional", probes=1, noise=0.1)
+    save(model, tmp_path / "model.safetensors")
+    again = load(tmp_path / "model.safetensors")
+    x = torch.randn(5, 2)
+    assert torch.equal(again.log_prob(x), model.log_prob(x))
+    assert (again.beta, again.surrogate, again.probes, again.noise) == (3.0, "conditional", 1, 0.1)
+    other = model.with_base(DiagonalNormal.of(torch.ones(2), torch.ones(2)))
+    assert other.autoencoder is model.autoencoder
+    assert (other.beta, other.noise) == (3.0, 0.1)
+
+
+def test_refusals(unchecked: None) -> None:
+    pair, normal = nets(3, 3), StandardNormal(3)
+    for make, words in (
+        (lambda: FreeFormFlow(pair, StandardNormal(2)), "encodes to 3 coordinates, the base has 2"),
+        (lambda: FreeFormFlow(nets(2, 3), normal), "codes would fill no volume there"),
+        (
+            lambda: FreeFormFlow(pair, normal, surrogate="both"),  # type: ignore[arg-type]
+            "surrogate of encoder, decoder, conditional; got 'both'",
+        ),
+        (lambda: FreeFormFlow(pair, normal, beta=-1.0), "`beta` of at least zero, got -1.0"),
+        (lambda: FreeFormFlow(pair, normal, noise=math.nan), "`noise` of at least zero"),
+        (lambda: FreeFormFlow(pair, normal, probes=4), "1 to 3 orthonormal ones"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            make()
+    with pytest.raises(TypeError, match="expects an Autoencoder, got MLP: Pair"):
+        FreeFormFlow(MLP(3, 3), normal)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a Density as base, got Sphere"):
+        FreeFormFlow(pair, Sphere(2))  # type: ignore[arg-type]
+    with pytest.raises(NotImplementedError, match=r"log_prob_on_manifold\(x\).*LatentSpace"):
+        FreeFormFlow(nets(3, 2), StandardNormal(2)).log_prob(torch.randn(4, 3))
+    with pytest.raises(ValueError, match="off by up to"):
+        FreeFormFlow(pair, Uniform(Sphere(2))).log_prob(torch.ones(4, 3))
+    with pytest.warns(UserWarning, match="ReLU bends nowhere"):
+        FreeFormFlow(Pair(MLP(3, 3), MLP(3, 3), dim=3, latent_dim=3), normal)
