@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from geoflow.freeform.forward import cheaply
 from geoflow.freeform.probes import frame
 from manifolds import Manifold
 
@@ -13,10 +14,11 @@ NUMBERS = 4_000_000
 """Of tangents in memory at a time."""
 
 
-def along(f: Map, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+def along(f: Map, x: Tensor, v: Tensor, recorded: bool = True) -> tuple[Tensor, Tensor]:
     """f(x), computed once, and its derivatives ``(m, *batch, outputs)`` along each of v ``(m, *batch, inputs)``."""
     x, v = x.contiguous(), v.contiguous()  # of their own memory, for operations that write into them
-    y, w = torch.func.vmap(lambda t: torch.func.jvp(f, (x,), (t,)), randomness="same")(v)  # type: ignore[misc]
+    with cheaply(recorded):
+        y, w = torch.func.vmap(lambda t: torch.func.jvp(f, (x,), (t,)), randomness="same")(v)  # type: ignore[misc]
     return y[0], w
 
 

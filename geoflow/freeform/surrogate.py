@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 from torch.autograd import forward_ad
 
 from geoflow.freeform.exact import along
+from geoflow.freeform.forward import cheaply
 from geoflow.freeform.probes import Probes, frame
 from manifolds import Manifold
 
@@ -78,7 +79,7 @@ def volume_change(
     with torch.enable_grad():
         z = encode(start)
         v = probes.tangent(latent, z, generator)
-        back, w = _pushed(decode, z, v, forward)
+        back, w = _pushed(decode, z, v, forward, recorded=kind != "encoder")
         u = _pulled(z, start, v)
         ahead, size = (u * w.detach()).sum(-1), (v * v).sum(-1)
         if kind == "encoder":
@@ -98,13 +99,16 @@ def _tangent_part(space: Manifold, x: Tensor, u: Tensor) -> Tensor:
     return u if basis is None else (basis @ (basis.mT @ u[..., None]))[..., 0]
 
 
-def _pushed(decode: Map, z: Tensor, v: Tensor, forward: bool) -> tuple[Tensor, Tensor]:
-    """decode(z), and its Jacobian times each v ``(count, *batch, ·)``; the point is decoded once."""
+def _pushed(decode: Map, z: Tensor, v: Tensor, forward: bool, recorded: bool = True) -> tuple[Tensor, Tensor]:
+    """decode(z), and its Jacobian times each v ``(count, *batch, ·)``; the point is decoded once.
+
+    Unless `recorded`, the products need not be differentiated in turn, which saves the memory for it.
+    """
     if not forward:
         return _pushed_backward(decode, z, v)
     if len(v) > 1:
-        return along(decode, z, v)
-    with forward_ad.dual_level():
+        return along(decode, z, v, recorded)
+    with forward_ad.dual_level(), cheaply(recorded):
         back, w = forward_ad.unpack_dual(decode(forward_ad.make_dual(z, v[0])))
     return back, torch.zeros_like(back)[None] if w is None else w[None]
 
