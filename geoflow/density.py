@@ -123,6 +123,12 @@ class Sampler(nn.Module, ABC):
             shape += tuple(context.shape[:-1] if self.context_dim else context.shape)
         return shape, context
 
+    def _spread(self, context: Context, shape: tuple[int, ...]) -> Context:
+        """The context of each draw of a shape that ends in the context's own."""
+        if context is None:
+            return None
+        return context.expand(*shape, context.shape[-1]) if self.context_dim else context.expand(shape)
+
     def _door(self, x: Any, context: Any, verb: str) -> tuple[Tensor, Tensor | None]:
         who = f"{type(self).__name__}.{verb}"
         like = reference(self)

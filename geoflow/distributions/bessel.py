@@ -58,8 +58,11 @@ def normaliser(kappa: Tensor, n: int) -> tuple[Tensor, Tensor]:
     m = nu + steps
     g, above = _expansion(kappa[..., None], kappa.new_tensor([m, m + 1])).unbind(-1)
     ratio = torch.exp(above - g)
-    x = kappa * kappa / 4
-    for _ in range(steps):
-        a = x * ratio / (m * (m + 1))
-        ratio, g, m = 1 / (1 + a), g + torch.log1p(a), m - 1
+    down = m - torch.arange(steps, dtype=kappa.dtype, device=kappa.device)
+    terms = []
+    for c in (kappa[..., None] ** 2 / (4 * down * (down + 1))).unbind(-1):
+        terms.append(c * ratio)
+        ratio = (1 + terms[-1]).reciprocal()
+    if terms:
+        g = g + torch.stack(terms, -1).log1p().sum(-1)
     return g, kappa * ratio / (2 * (nu + 1))

@@ -78,11 +78,6 @@ class Flow(Density):
         x, log_det = self.bijection._decode_and_log_det(z, given(self.bijection, context))
         return x, log_base - log_det
 
-    def _spread(self, context: Context, shape: tuple[int, ...]) -> Context:
-        if context is None:
-            return None
-        return context.expand(*shape, context.shape[-1]) if self.context_dim else context.expand(shape)
-
     def loss(
         self, x: Tensor, context: Tensor | None = None, *, weight: Tensor | None = None, player: str | None = None
     ) -> dict[str, Tensor]:

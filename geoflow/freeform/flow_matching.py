@@ -1,6 +1,5 @@
 """`FlowMatching`: a velocity field, regressed on geodesics from base to data, carries the base along its flow."""
 
-import math
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -10,12 +9,12 @@ from torch import Generator, Tensor, nn
 
 from geoflow import validate
 from geoflow.density import Context, Density, Player, given, log_prob_in_blocks, weighted_mean
-from geoflow.distributions import StandardNormal, Uniform, WrappedNormal
+from geoflow.freeform.bases import default_base
 from geoflow.freeform.ode import Rates, dormand_prince, runge_kutta
 from geoflow.freeform.probes import frame
 from geoflow.freeform.velocity import VelocityNet
 from geoflow.registry import register
-from manifolds import Euclidean, Manifold, Product, Simplex
+from manifolds import Manifold, Product, Simplex
 from manifolds.checks import tracing
 from manifolds.shapes import Points, Values
 
@@ -83,7 +82,7 @@ class FlowMatching(Density):
         if velocity is not None and not isinstance(velocity, nn.Module):
             raise TypeError(f"FlowMatching expects a module as velocity, got {type(velocity).__name__}.")
         if base is None:
-            base = _default_base(space)
+            base = default_base(space, "FlowMatching")
         if not isinstance(base, Density):
             raise TypeError(f"FlowMatching expects a Density as base, got {type(base).__name__}.")
         if base.space != space:
@@ -232,11 +231,6 @@ class FlowMatching(Density):
         self.evaluations = steps
         return self.space._project(x)
 
-    def _spread(self, context: Context, shape: tuple[int, ...]) -> Context:
-        if context is None:
-            return None
-        return context.expand(*shape, context.shape[-1]) if self.context_dim else context.expand(shape)
-
     # -- training -------------------------------------------------------------------------------------------------
 
     def _geodesic(self, x0: Points, x1: Points, t: Values) -> tuple[Tensor, Tensor]:
@@ -304,14 +298,3 @@ def _refuse(space: Any) -> None:
         space._exp(x, space._log(x, x))
     except NotImplementedError as error:
         raise ValueError(f"FlowMatching needs geodesics: {error} A free-form flow needs only `project`.") from None
-
-
-def _default_base(space: Manifold) -> Density:
-    if math.isfinite(space.log_volume_total):
-        return Uniform(space)
-    if space == Euclidean(space.ambient_dim):
-        return StandardNormal(space.dim)
-    try:
-        return WrappedNormal(space, space._project(torch.zeros(space.ambient_dim)), 1.0)
-    except ValueError as error:
-        raise ValueError(f"FlowMatching has no default base on {space!r}: pass base=. ({error})") from None

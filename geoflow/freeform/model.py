@@ -14,7 +14,9 @@ from geoflow import validate
 from geoflow.density import Context, Density, Player, frozen, given, weighted_mean
 from geoflow.freeform import exact
 from geoflow.freeform.chords import chord
-from geoflow.freeform.probes import Kind, frame, probes_for
+from geoflow.freeform.figures import densities, rows_for, verdict
+from geoflow.freeform.probes import Kind, probes_for
+from geoflow.freeform.steered import SteeredBeta
 from geoflow.freeform.surrogate import KINDS, forward_failure, volume_change
 from geoflow.freeform.surrogate import Kind as Surrogate
 from geoflow.maps import Autoencoder
@@ -22,11 +24,6 @@ from geoflow.registry import register
 from manifolds import Euclidean, checks
 from manifolds.shapes import Points, Values
 
-CYCLES = ("z_sample_reconstruction", "x_sample_reconstruction", "z_reconstruction", "z_projection", "x_projection")
-GAP, DEFECT, FAR = 0.1, 0.5, 20.0
-"""Figures are not to be trusted beyond: nats between the two densities, |J_e J_d − 1|, deviations of reconstruction."""
-START, DEFECT_ALLOWED, APART_ALLOWED = 100.0, 0.1**2, 0.05**2
-"""Of a steered β: its first value, and the mean squared defect and distance of reconstructed codes that it allows."""
 LINEAR = (nn.ReLU, nn.LeakyReLU, nn.ReLU6, nn.Hardtanh, nn.PReLU, nn.RReLU, nn.Threshold)
 Map = Callable[[Tensor], Tensor]
 
@@ -77,7 +74,7 @@ class FreeFormFlow(Density):
     torch.Size([5])
     """
 
-    steered: Tensor
+    steered: SteeredBeta | None
 
     def __init__(
         self,
@@ -122,15 +119,14 @@ class FreeFormFlow(Density):
         self.surrogate, self.probes, self.probe_kind = surrogate, probes, probe_kind
         self._probes = probes_for(base.space, probes, probe_kind)
         self.beta: float | str = "auto" if beta == "auto" else _weight(beta, "beta")
-        if beta == "auto":
-            self.register_buffer("steered", torch.tensor([math.log(START), 0.0, math.inf]))
+        self.steered = SteeredBeta(self.bottleneck) if beta == "auto" else None
         self.noise, self.warm_up = _weight(noise, "noise"), _weight(warm_up, "warm_up")
         self.z_sample_reconstruction = _weight(z_sample_reconstruction, "z_sample_reconstruction")
         self.x_sample_reconstruction = _weight(x_sample_reconstruction, "x_sample_reconstruction")
         self.z_reconstruction = _weight(z_reconstruction, "z_reconstruction")
         self.z_projection = _weight(z_projection, "z_projection")
         self.x_projection = _weight(x_projection, "x_projection")
-        self._heat, self._alone = 1.0, False
+        self._heat = 1.0
         self._forward: bool | None = None
         self._plain_attention = False
         straight = sorted({type(m).__name__ for m in autoencoder.modules() if isinstance(m, LINEAR)})
@@ -174,6 +170,16 @@ class FreeFormFlow(Density):
                 return f(x) if flat else home.space._project(f(x))
 
         return projected
+
+    @staticmethod
+    def _of_width(found: Tensor, n: int, width: int, verb: str) -> Tensor:
+        """What a network gave, if it is as wide as it was said to be."""
+        if found.shape != (n, width):
+            raise ValueError(
+                f"FreeFormFlow: {verb} gave shape {tuple(found.shape)} for {n} rows, expected ({n}, {width}): flatten what "
+                "the network returns, or correct the auto-encoder's dim and latent_dim."
+            )
+        return found
 
     # -- densities ------------------------------------------------------------------------------------------------
 
@@ -225,11 +231,6 @@ class FreeFormFlow(Density):
         x = self._rsample(shape, context, generator)
         return x, self._log_prob(x, self._spread(context, shape))
 
-    def _spread(self, context: Context, shape: tuple[int, ...]) -> Context:
-        if context is None:
-            return None
-        return context.expand(*shape, context.shape[-1]) if self.context_dim else context.expand(shape)
-
     # -- training -------------------------------------------------------------------------------------------------
 
     def _has_forward(self, x: Tensor, context: Context) -> bool:
@@ -246,7 +247,8 @@ class FreeFormFlow(Density):
         for self._plain_attention in (False, True):
             f, g = self._to_latent(own), self._to_data(own)
             with torch.no_grad():
-                codes = f(rows)
+                codes = self._of_width(f(rows), len(rows), self.base.dim, "encode")
+                self._of_width(g(codes), len(rows), self.dim, "decode")
             why.append(forward_failure(f, rows, False) or forward_failure(g, codes, second))
             if why[-1] is None:
                 break
@@ -277,8 +279,9 @@ class FreeFormFlow(Density):
         self.base.schedule(step, steps)
         ramp = step / (self.warm_up * steps) if self.warm_up else 1.0
         self._heat = 1.0 if ramp >= 1 else 0.5 - 0.5 * math.cos(math.pi * ramp)
-        self._alone = isinstance(self.beta, str) and self.bottleneck and step < 0.2 * steps
-        self._heat = 0.0 if self._alone else self._heat
+        if self.steered is not None:
+            self.steered.schedule(step, steps)
+            self._heat = 0.0 if self.steered.alone else self._heat
 
     @torch.no_grad()
     def finish(self, x: Tensor, context: Tensor | None = None) -> None:
@@ -287,8 +290,7 @@ class FreeFormFlow(Density):
         self.base.finish(self._codes(x, context), given(self.base, context))
 
     def _codes(self, x: Tensor, context: Context) -> Tensor:
-        blocks = zip(x.split(2048), [None] * len(x) if context is None else context.split(2048), strict=False)
-        return torch.cat([self._to_latent(c)(b) for b, c in blocks])
+        return torch.cat([self._to_latent(c)(b) for b, c in blocks(x, context)])
 
     def loss(
         self, x: Tensor, context: Tensor | None = None, *, weight: Tensor | None = None, player: str | None = None
@@ -309,9 +311,9 @@ class FreeFormFlow(Density):
         total = self._heat * (terms["loss"] - weighted_mean(change + metric, weight))
         terms = {**terms, "reconstruction": weighted_mean(off, weight), "latent loss": terms["loss"].detach()}
         terms["inverse defect"] = weighted_mean(found.defect, weight)
-        if self.training and isinstance(self.beta, str):
+        if self.training and self.steered is not None:
             apart = found.stretch * chord(self.space, x, back.detach()).square().sum(-1)
-            self._steer(float(terms["reconstruction"].detach()), float(terms["inverse defect"]), float(apart.mean()))
+            self.steered.see(terms["reconstruction"].detach(), terms["inverse defect"], apart.mean())
         total = total + self._beta * terms["reconstruction"]
         for name, rows in self._cycles(x, z, back, context).items():
             terms[name] = weighted_mean(rows, weight)
@@ -321,25 +323,7 @@ class FreeFormFlow(Density):
     @property
     def _beta(self) -> float:
         """β, or where it is steered its present value."""
-        return float(self.steered[0].exp()) if isinstance(self.beta, str) else self.beta
-
-    def _steer(self, reconstruction: float, defect: float, apart: float) -> None:
-        """Move β by a hundredth up or down; the buffer holds log β and running means of what decides.
-
-        Args:
-            reconstruction: mean squared error; of interest with a bottleneck, whose floor is found first.
-            defect: mean of (vᵀJ_f J_g v / |v|² − 1)².
-            apart: mean squared distance of data and reconstruction as codes, from how much the encoder stretches.
-        """
-        log_beta, worst, floor = self.steered.tolist()
-        bad = defect / DEFECT_ALLOWED if self.bottleneck else max(defect / DEFECT_ALLOWED, apart / APART_ALLOWED)
-        worst += 0.05 * (bad - worst)
-        if self._alone:
-            floor = reconstruction if math.isinf(floor) else floor + 0.05 * (reconstruction - floor)
-        else:
-            tight = worst > 1 or (self.bottleneck and reconstruction > 1.25 * floor)
-            log_beta = min(max(log_beta + (0.01 if tight else -0.01), math.log(0.1)), math.log(1e6))
-        self.steered.copy_(torch.tensor([log_beta, worst, floor]))
+        return self.beta if self.steered is None else self.steered.value  # type: ignore[return-value]
 
     def _noisy(self, x: Tensor) -> Tensor:
         if not self.noise:
@@ -382,66 +366,31 @@ class FreeFormFlow(Density):
     def evaluate(self, x: Tensor, context: Tensor | None = None, weight: Tensor | None = None) -> dict[str, float]:
         """Exact figures: "loss" (the encoder's NLL + β · reconstruction), both NLLs, reconstruction, inverse defect.
 
-        NLLs and the defect, the median of |J_f J_g − 1| (largest singular value), are of a few hundred rows, as many as
-        cost about as much as 20,000 evaluations of the networks; reconstruction is of all. A bottleneck has the NLL of
-        the decoder's surface alone.
+        NLLs and the defect, the median of |J_f J_g − 1| (largest singular value), are of the first few hundred rows, as
+        many as cost about as much as 20,000 evaluations of the networks; reconstruction is of all. A bottleneck has the
+        NLL of the decoder's surface alone.
         """
-        rows = min(len(x), max(16, min(512, 20_000 // self.base.space.dim)))
-        few, some = x[:rows], None if context is None else context[:rows]
-        share = None if weight is None else weight[:rows]
-        forward = self._has_forward(few, some)
-        with torch.no_grad():
-            encode, decode = self._to_latent(some), self._to_data(some)
-            z = encode(few)
-            latent = -self.base._log_prob(z, given(self.base, some))
-            figures = {"loss": 0.0}
-            if self.bottleneck:
-                _, log_gram = exact.log_gram(decode, z, self.base.space, forward)
-                figures["nll on the manifold"] = float(weighted_mean(latent + log_gram, share))
-                _, e = exact.columns(encode, few, self.space, forward)
-                _, d = exact.columns(decode, z, self.base.space, forward)
-                basis = frame(self.base.space, z)
-                product = (e if basis is None else basis.mT @ e) @ d
-            else:
-                _, e = exact.square(encode, few, self.space, self.base.space, forward)
-                back, d = exact.square(decode, z, self.base.space, self.space, forward)
-                metric = self.base.space._log_volume(z)
-                log_e = torch.linalg.slogdet(e)[1] + metric - self.space._log_volume(few)
-                log_d = torch.linalg.slogdet(d)[1] + self.space._log_volume(back) - metric
-                figures["nll encoder"] = float(weighted_mean(latent - log_e, share))
-                figures["nll decoder"] = float(weighted_mean(latent + log_d, share))
-                product = e @ d
-            blocks = zip(x.split(2048), [None] * len(x) if context is None else context.split(2048), strict=False)
-            off = torch.cat([self._squared(b, self._to_data(c)(self._to_latent(c)(b))) for b, c in blocks])
-        figures["reconstruction"] = float(weighted_mean(off, weight))
-        one = torch.eye(product.shape[-1], dtype=product.dtype, device=product.device)
-        figures["inverse defect"] = float(torch.linalg.matrix_norm(product - one, 2).median())
-        figures["loss"] = (
-            figures["nll on the manifold" if self.bottleneck else "nll encoder"]
-            + self._beta * figures["reconstruction"]
+        n = rows_for(len(x), self.base.space.dim)
+        few, some, share = x[:n], None if context is None else context[:n], None if weight is None else weight[:n]
+        forward, spaces = self._has_forward(few, some), (self.space, self.base.space)
+        encode, decode = self._to_latent(some), self._to_data(some)
+        found = densities(
+            encode, decode, lambda z: self.base._log_prob(z, given(self.base, some)), few, spaces, forward, share
         )
-        return figures
+        with torch.no_grad():
+            off = torch.cat([self._squared(b, self._to_data(c)(self._to_latent(c)(b))) for b, c in blocks(x, context)])
+        error = float(weighted_mean(off, weight))
+        return {"loss": next(iter(found.values())) + self._beta * error, "reconstruction": error, **found}
 
     def verdict(self, figures: dict[str, float]) -> str | None:
         """Why the figures of `evaluate` must not be believed, or None."""
-        defect = figures["inverse defect"]
-        if not all(math.isfinite(v) for v in figures.values()):
-            return "invalid: a figure is not finite: the networks fold or flatten the data somewhere; raise beta."
-        if self.bottleneck:
-            if defect > DEFECT:
-                return (
-                    f"invalid: decode does not undo encode on its surface (|J_e J_d - 1| = {defect:.2g} in the median, "
-                    f"{DEFECT} at most): its curvature may be running away; raise beta or noise."
-                )
-            return None
-        gap = abs(figures["nll encoder"] - figures["nll decoder"])
-        if gap > GAP or defect > DEFECT:
-            return (
-                f"invalid: the encoder's density gives {figures['nll encoder']:.3g} nats a row and the decoder's "
-                f"{figures['nll decoder']:.3g} (at most {GAP} apart), |J_e J_d - 1| = {defect:.2g} (at most {DEFECT}): "
-                "decode does not undo encode; raise beta, or take surrogate='conditional'."
-            )
-        return None
+        return verdict(figures)
+
+
+def blocks(x: Tensor, context: Context) -> list[tuple[Tensor, Context]]:
+    """Rows with their contexts, 2048 at a time."""
+    parts: list[Context] = [None] * len(x) if context is None else list(context.split(2048))
+    return list(zip(x.split(2048), parts, strict=False))
 
 
 def _weight(value: Any, name: str) -> float:

@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from geoflow.columns import Standardize
 from geoflow.density import Density
-from geoflow.distributions import StandardNormal, Uniform, WrappedNormal
+from geoflow.distributions import StandardNormal
+from geoflow.freeform.bases import default_base
 from geoflow.freeform.model import FreeFormFlow
 from geoflow.maps import Autoencoder, Chain, Pair
 from geoflow.nets import ConvDecoder, ConvEncoder, ResidualNet
 from geoflow.registry import register
-from manifolds import Euclidean, Hyperboloid, Manifold, PoincareBall, Torus, angles_to_embedded, embedded_to_angles
+from manifolds import Manifold, Torus, angles_to_embedded, embedded_to_angles
 
 
 def fff(
@@ -38,6 +38,7 @@ def fff(
         beta: weight of the reconstruction in standardised units.
         options: of `FreeFormFlow`.
 
+    >>> import torch
     >>> fff(3, width=16).log_prob(torch.zeros(3)).detach()
     tensor(-2.7568)
     """
@@ -69,6 +70,7 @@ def mfff(
         beta: weight of the reconstruction: 100 to 10,000, the more the finer the data's structure.
         options: of `FreeFormFlow`.
 
+    >>> import torch
     >>> from manifolds import Sphere
     >>> mfff(Sphere(2), width=16).log_prob(torch.tensor([0.0, 0.0, 1.0])).detach()
     tensor(-2.5310)
@@ -78,7 +80,7 @@ def mfff(
     nets: Autoencoder = _residual(n, n, width, blocks, context)
     if angles:
         nets = OnCircles(nets)
-    return FreeFormFlow(nets, default_base(space) if base is None else base, beta=beta, **options)
+    return FreeFormFlow(nets, default_base(space, "mfff") if base is None else base, beta=beta, **options)
 
 
 def mlae(
@@ -119,17 +121,6 @@ def mlae(
     scale = Standardize(dim, "column" if image_shape is None else "all")
     base = StandardNormal(latent) if base is None else base
     return FreeFormFlow(Chain(scale, nets), base, beta=beta, noise=noise, **options)
-
-
-def default_base(space: Manifold) -> Density:
-    """Uniform where the volume is finite, else the normal around the origin of the coordinates."""
-    if isinstance(space, Euclidean):
-        return StandardNormal(space.dim)
-    if space.log_volume_total < float("inf"):
-        return Uniform(space)
-    if isinstance(space, PoincareBall | Hyperboloid):
-        return WrappedNormal(space, space.project(torch.zeros(space.ambient_dim)), 1.0)
-    raise ValueError(f"mfff has no base for {space!r}: pass base=, as WrappedNormal(space, mean, std).")
 
 
 @register

@@ -234,7 +234,7 @@ def test_a_chain_measures_reconstruction_in_standardised_units(generator: Genera
     model.prepare(x)
     std = x.std(0, correction=0)
     z = (x - x.mean(0)) / std
-    off = (inside.reconstruct(z) - z).square().sum(-1).mean()
+    off = (inside.reconstruct(z) - z).square().sum(-1).mean().detach()
     assert model.evaluate(x)["reconstruction"] == pytest.approx(float(off), rel=1e-2)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -338,5 +338,30 @@ def test_refusals(unchecked: None) -> None:
         FreeFormFlow(nets(3, 2), StandardNormal(2)).log_prob(torch.randn(4, 3))
     with pytest.raises(ValueError, match="off by up to"):
         FreeFormFlow(pair, Uniform(Sphere(2))).log_prob(torch.ones(4, 3))
+    wide = FreeFormFlow(Pair(MLP(3, 3, (4,), "silu"), MLP(3, 4, (4,), "silu"), dim=3, latent_dim=3), normal)
+    with pytest.raises(ValueError, match=r"decode gave shape \(2, 4\) for 2 rows, expected \(2, 3\): flatten"):
+        wide.loss(torch.randn(5, 3))
     with pytest.warns(UserWarning, match="ReLU bends nowhere"):
         FreeFormFlow(Pair(MLP(3, 3), MLP(3, 3), dim=3, latent_dim=3), normal)
+
+
+def test_beta_finds_its_way(generator: Generator) -> None:
+    """Steered, it falls where decode undoes encode anyway, and rises where it does not; its file brings it along."""
+    flow = bent_flow(2)
+    x = flow.sample(64, generator=generator)
+    exact = FreeFormFlow(flow.bijection, flow.base, beta="auto")
+    rough = FreeFormFlow(nets(2, 2).double(), StandardNormal(2).double(), beta="auto")
+    for model in (exact, rough):
+        model.train()
+        for step in range(30):
+            model.schedule(step, 30)
+            model.loss(x)
+    assert exact._beta == pytest.approx(100 * math.exp(-0.3), rel=1e-5)
+    assert rough._beta > 100
+    narrow = FreeFormFlow(nets(3, 1), StandardNormal(1), beta="auto")
+    narrow.schedule(0, 100)
+    y = torch.randn(9, 3, generator=generator)
+    terms = narrow.loss(y)
+    close(terms["loss"], 100 * terms["reconstruction"], 1e-3)
+    narrow.schedule(50, 100)
+    assert float(narrow.loss(y)["loss"]) != pytest.approx(100 * float(terms["reconstruction"]))
