@@ -127,7 +127,7 @@ class FreeFormFlow(Density):
         self.z_projection = _weight(z_projection, "z_projection")
         self.x_projection = _weight(x_projection, "x_projection")
         self._heat = 1.0
-        self._forward: bool | None = None
+        self._forward: tuple[bool, bool] | None = None
         self._plain_attention = False
         straight = sorted({type(m).__name__ for m in autoencoder.modules() if isinstance(m, LINEAR)})
         if straight:
@@ -190,7 +190,7 @@ class FreeFormFlow(Density):
                 f"{self.autoencoder.dim} dimensions: log_prob_on_manifold(x) is that of decode(encode(x)) on the surface "
                 "of what it decodes to; distances there are LatentSpace's."
             )
-        forward = self._has_forward(x, context)
+        forward = self._has_forward(x, context)[1]
         z, log_det = exact.log_det(self._to_latent(context), x, self.space, self.base.space, forward)
         return self.base._log_prob(z, given(self.base, context)) + log_det
 
@@ -202,7 +202,7 @@ class FreeFormFlow(Density):
         if self.bottleneck:
             return self.log_prob_on_manifold(x, context)
         x, context = self._door(x, context, "log_prob_decoder")
-        forward, z = self._has_forward(x, context), self._to_latent(context)(x)
+        forward, z = self._has_forward(x, context)[1], self._to_latent(context)(x)
         _, log_det = exact.log_det(self._to_data(context), z, self.base.space, self.space, forward)
         return self.base._log_prob(z, given(self.base, context)) - log_det
 
@@ -213,7 +213,7 @@ class FreeFormFlow(Density):
         space: not comparable with densities in all of data space, nor between surfaces.
         """
         x, context = self._door(x, context, "log_prob_on_manifold")
-        forward, z = self._has_forward(x, context), self._to_latent(context)(x)
+        forward, z = self._has_forward(x, context)[1], self._to_latent(context)(x)
         _, log_gram = exact.log_gram(self._to_data(context), z, self.base.space, forward)
         return self.base._log_prob(z, given(self.base, context)) - log_gram
 
@@ -233,34 +233,36 @@ class FreeFormFlow(Density):
 
     # -- training -------------------------------------------------------------------------------------------------
 
-    def _has_forward(self, x: Tensor, context: Context) -> bool:
-        """Whether both networks have forward derivatives; found out at the first rows, with a warning if not.
+    def _has_forward(self, x: Tensor, context: Context) -> tuple[bool, bool]:
+        """Whether the networks have the forward derivatives that training, and that exact densities and scores take.
 
-        Fused attention has none: networks without them are then run with the plain kernel, which has more.
+        Found out at the first rows, with a warning if not. Fused attention has none: networks without them are then run
+        with the plain kernel, which has more.
         """
         if self._forward is not None or checks.tracing(x) or not x.numel():
-            return self._forward is not False
+            return self._forward or (True, True)
         rows = x.detach().reshape(-1, self.dim)[:2]
         own = None if context is None else context.reshape(-1, *context.shape[x.ndim - 1 :])[:2]
-        second = self.surrogate != "encoder"
-        why: list[str | None] = []
+        first: str | None = None
         for self._plain_attention in (False, True):
             f, g = self._to_latent(own), self._to_data(own)
             with torch.no_grad():
                 codes = self._of_width(f(rows), len(rows), self.base.dim, "encode")
                 self._of_width(g(codes), len(rows), self.dim, "decode")
-            why.append(forward_failure(f, rows, False) or forward_failure(g, codes, second))
-            if why[-1] is None:
+            trained = forward_failure(g, codes, self.surrogate != "encoder")
+            known = forward_failure(f, rows, True) or forward_failure(g, codes, True)
+            why = trained or known
+            first = first or why
+            if why is None:
                 break
-        if why[0] is not None:
+        if first is not None:
             cure = "the plain kernel of attention takes its place"
-            if why[-1] is not None:
-                cure = "backward passes take their place, which costs about one pass more a step"
+            if why is not None:
+                cure = "backward passes take their place, which cost more"
             warnings.warn(
-                f"FreeFormFlow: an operation of the networks lacks forward derivatives ({why[0]}): {cure}.",
-                stacklevel=4,
+                f"FreeFormFlow: an operation of the networks lacks forward derivatives ({first}): {cure}.", stacklevel=4
             )
-        self._forward = why[-1] is None
+        self._forward = trained is None, known is None
         return self._forward
 
     def players(self) -> list[Player]:
@@ -300,7 +302,7 @@ class FreeFormFlow(Density):
         The sum has no meaning beyond its gradient: it lacks the change of volume's value, which training never knows.
         """
         x = self._noisy(x.detach())
-        forward = self._has_forward(x, context)
+        forward = self._has_forward(x, context)[0]
         encode, decode = self._to_latent(context), self._to_data(context)
         spaces = (self.space, self.base.space)
         found = volume_change(encode, decode, x, spaces, self._probes, self.surrogate, forward)
@@ -372,7 +374,7 @@ class FreeFormFlow(Density):
         """
         n = rows_for(len(x), self.base.space.dim)
         few, some, share = x[:n], None if context is None else context[:n], None if weight is None else weight[:n]
-        forward, spaces = self._has_forward(few, some), (self.space, self.base.space)
+        forward, spaces = self._has_forward(few, some)[1], (self.space, self.base.space)
         encode, decode = self._to_latent(some), self._to_data(some)
         found = densities(
             encode, decode, lambda z: self.base._log_prob(z, given(self.base, some)), few, spaces, forward, share

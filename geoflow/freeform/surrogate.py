@@ -135,8 +135,10 @@ def forward_failure(f: Map, x: Tensor, second: bool) -> str | None:
         with torch.enable_grad():
             x = x.detach().clone().requires_grad_()
             y, w = _pushed(f, x, torch.ones_like(x)[None], forward=True)
-            if second:
-                torch.autograd.grad(w.sum() + y.sum(), x, allow_unused=True)
+            total = w.sum() + y.sum()
+            if second and total.requires_grad:
+                (gradient,) = torch.autograd.grad(total, x, allow_unused=True)
+                total = total if gradient is None else gradient.sum() + total
     except (NotImplementedError, RuntimeError) as error:
         return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-    return None
+    return None if bool(total.isfinite()) or not bool(y.isfinite().all()) else "its derivative is not finite"

@@ -1,7 +1,11 @@
 """Free-form flows against exact flows, closed forms and known limits; what they say of themselves; refusals."""
 
 import math
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -365,3 +369,43 @@ def test_beta_finds_its_way(generator: Generator) -> None:
     close(terms["loss"], 100 * terms["reconstruction"], 1e-3)
     narrow.schedule(50, 100)
     assert float(narrow.loss(y)["loss"]) != pytest.approx(100 * float(terms["reconstruction"]))
+
+
+# -- geomstats ---------------------------------------------------------------------------------------------------------
+
+SPD = """
+import torch
+from geoflow import FreeFormFlow, Pair
+from geoflow.distributions import WrappedNormal
+from geoflow.freeform import exact
+from geoflow.freeform.probes import Probes, probes_for
+from manifolds import from_geomstats
+from tests.laws.test_freeform import Tilt, estimated
+from tests.oracles.test_freeform import Nudge
+def make():
+    from geomstats.geometry.spd_matrices import SPDMatrices
+    return SPDMatrices(3)
+space, g = from_geomstats(make), torch.Generator().manual_seed(0)
+base = WrappedNormal(space, torch.eye(3, dtype=torch.float64).flatten(), 0.4)
+x, tilt = base.sample(4, generator=g), Tilt(space)
+truth = tilt.gradient(exact.log_det(tilt.encode, x, space, space, forward=False)[1].sum())
+found = tilt.gradient(estimated(tilt, x, probes_for(space, "exact"), "encoder").sum())
+assert truth.norm() > 1 and (found - truth).abs().max() < 1e-10
+many = [tilt.gradient(estimated(tilt, x.repeat(100, 1), Probes(6), "encoder", g).mean()) for _ in range(10)]
+ratio = torch.stack(many) @ (4 * truth) / (truth @ truth)
+assert abs(ratio.mean() - 1) < 4.5 * ratio.std() / 10**0.5 and ratio.std() < 0.1
+model = FreeFormFlow(Pair(Nudge(9), Nudge(9), dim=9, latent_dim=9).double(), base)
+b, h = space.tangent_basis(x)[..., 2], 1e-4
+up, down = (model.log_prob(space.exp(x, s * h * b)) for s in (1, -1))
+assert (space.inner(x, model.score(x), b) - (up - down) / (2 * h)).abs().max() < 1e-6
+"""
+
+
+def test_spd_matrices_of_geomstats() -> None:
+    """Unbiased and exact there too, where forward derivatives of eigenvalues are not finite, by backward ones."""
+    environment = {k: v for k, v in os.environ.items() if k != "GEOMSTATS_BACKEND"} | {"GEOFLOW_SHAPES": "unchecked"}
+    root = Path(__file__).parents[2]
+    run = subprocess.run(
+        [sys.executable, "-c", SPD], capture_output=True, text=True, env=environment, cwd=root, timeout=300
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
