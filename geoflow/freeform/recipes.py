@@ -1,6 +1,6 @@
 """Whole free-form flows in one line: for tables, for curved spaces, and with a bottleneck."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -139,9 +139,16 @@ class OnCircles(Autoencoder):
     def _decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         return embedded_to_angles(self.inside._decode(angles_to_embedded(z), context))
 
-    def residual(self, x: Tensor, xh: Tensor) -> Tensor:
-        """The difference of the pairs, on a new last axis of twice the length."""
-        return angles_to_embedded(xh) - angles_to_embedded(x)
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        yield from self.inside.encoder_parameters()
+
+    def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Prepare the parts inside on the pairs."""
+        self.inside.prepare(angles_to_embedded(x), context)
+
+    def finish(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Finish the parts inside on the pairs."""
+        self.inside.finish(angles_to_embedded(x), context)
 
 
 def _residual(dim: int, latent: int, width: int, blocks: int, context: int = 0) -> Pair:

@@ -47,6 +47,7 @@ from geoflow.distributions import (
 )
 from geoflow.flows import AffineCoupling, Permutation, Reflection, realnvp
 from geoflow.freeform import FlowMatching
+from geoflow.freeform.recipes import OnCircles
 from geoflow.metrics import ImageFeatures
 from geoflow.nets import EGNN, MLP, ConvDecoder, ConvEncoder, ResidualNet
 from manifolds import (
@@ -466,6 +467,7 @@ AUTOENCODERS: dict[str, Case] = {
         lambda: Chain(scaled(5), pair(5, 4), Pair(None, MLP(2, 4), GaussianPosterior(2, 4), dim=4, latent_dim=2))
     ),
     "Chain": Case(lambda: Chain(scaled(4), pair(4, 3), pair(3, 2))),
+    "OnCircles": Case(lambda: OnCircles(pair(4, 4))),
     "Chain, bijection behind": Case(lambda: Chain(pair(4, 2), coupling(2))),
 }
 """Those that are no bijections; the laws of auto-encoders run on `BIJECTIONS` too."""
