@@ -309,6 +309,8 @@ class FreeFormFlow(Density):
         z, back, change = found.z, found.back, found.change
         terms = self.base.loss(z, given(self.base, context), weight=weight, player=player)
         metric = self.base.space._log_volume(z)
+        if self.surrogate == "decoder":  # which learns the volume at what it decodes to; the encoder's is given data
+            metric = metric - self.space._log_volume(back)
         off = self._squared(x, back)
         total = self._heat * (terms["loss"] - weighted_mean(change + metric, weight))
         terms = {**terms, "reconstruction": weighted_mean(off, weight), "latent loss": terms["loss"].detach()}
