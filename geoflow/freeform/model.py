@@ -294,6 +294,7 @@ class FreeFormFlow(Density):
     def _codes(self, x: Tensor, context: Context) -> Tensor:
         return torch.cat([self._to_latent(c)(b) for b, c in blocks(x, context)])
 
+    @torch.compiler.disable  # torch 2.13 cannot trace derivatives inside of derivatives
     def loss(
         self, x: Tensor, context: Tensor | None = None, *, weight: Tensor | None = None, player: str | None = None
     ) -> dict[str, Tensor]:
@@ -399,7 +400,10 @@ def blocks(x: Tensor, context: Context) -> list[tuple[Tensor, Context]]:
 
 def _weight(value: Any, name: str) -> float:
     """A finite number that is not negative."""
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
     if not (math.isfinite(number) and number >= 0):
         raise ValueError(f"FreeFormFlow expects a finite `{name}` of at least zero, got {value!r}.")
     return number

@@ -350,6 +350,7 @@ def test_refusals(unchecked: None) -> None:
             "surrogate of encoder, decoder, conditional; got 'both'",
         ),
         (lambda: FreeFormFlow(pair, normal, beta=-1.0), "`beta` of at least zero, got -1.0"),
+        (lambda: FreeFormFlow(pair, normal, beta="big"), "`beta` of at least zero, got 'big'"),  # type: ignore[arg-type]
         (lambda: FreeFormFlow(pair, normal, noise=math.nan), "`noise` of at least zero"),
         (lambda: FreeFormFlow(pair, normal, probes=4), "1 to 3 orthonormal ones"),
     ):
