@@ -294,7 +294,7 @@ class FreeFormFlow(Density):
     def _codes(self, x: Tensor, context: Context) -> Tensor:
         return torch.cat([self._to_latent(c)(b) for b, c in blocks(x, context)])
 
-    @torch.compiler.disable  # torch 2.13 cannot trace derivatives inside of derivatives
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch 2.13 cannot trace derivatives inside of derivatives
     def loss(
         self, x: Tensor, context: Tensor | None = None, *, weight: Tensor | None = None, player: str | None = None
     ) -> dict[str, Tensor]:
