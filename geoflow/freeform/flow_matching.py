@@ -13,7 +13,7 @@ from geoflow.freeform.bases import default_base
 from geoflow.freeform.ode import Rates, dormand_prince, runge_kutta
 from geoflow.freeform.probes import frame
 from geoflow.freeform.velocity import VelocityNet
-from geoflow.registry import register
+from geoflow.registry import arguments, register
 from manifolds import Manifold, Product, Simplex
 from manifolds.checks import tracing
 from manifolds.shapes import Points, Values
@@ -107,8 +107,6 @@ class FlowMatching(Density):
 
     def with_base(self, base: Density) -> "FlowMatching":
         """The same velocity (shared, not copied) with another base."""
-        from geoflow.registry import arguments
-
         return type(self)(**{**arguments(self), "base": base})
 
     # -- the field and its flow -----------------------------------------------------------------------------------

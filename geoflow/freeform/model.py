@@ -20,7 +20,7 @@ from geoflow.freeform.steered import SteeredBeta
 from geoflow.freeform.surrogate import KINDS, forward_failure, volume_change
 from geoflow.freeform.surrogate import Kind as Surrogate
 from geoflow.maps import Autoencoder
-from geoflow.registry import register
+from geoflow.registry import arguments, register
 from manifolds import Euclidean, checks
 from manifolds.shapes import Points, Values
 
@@ -144,8 +144,6 @@ class FreeFormFlow(Density):
 
     def with_base(self, base: Density) -> "FreeFormFlow":
         """The same auto-encoder (shared, not copied) with another base, as one fitted to its codes afterwards."""
-        from geoflow.registry import arguments
-
         return type(self)(**{**arguments(self), "base": base})
 
     # -- the two maps, projected ----------------------------------------------------------------------------------
