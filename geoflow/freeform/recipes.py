@@ -1,19 +1,19 @@
 """Whole free-form flows in one line: for tables, for curved spaces, and with a bottleneck."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from geoflow.columns import Standardize
 from geoflow.density import Density
 from geoflow.distributions import StandardNormal
 from geoflow.freeform.bases import default_base
+from geoflow.freeform.charts import FromOrigin, OnCircles
 from geoflow.freeform.model import FreeFormFlow
 from geoflow.maps import Autoencoder, Chain, Pair
 from geoflow.nets import ConvDecoder, ConvEncoder, ResidualNet
-from geoflow.registry import register
-from manifolds import Manifold, Torus, angles_to_embedded, embedded_to_angles
+from manifolds import Hyperboloid, Manifold, PoincareBall, Torus
 
 
 def fff(
@@ -60,7 +60,8 @@ def mfff(
     """A free-form flow on a curved space: residual networks in its coordinates, projected. [sorrenson2024m]
 
     Both networks start as the identity: untrained the density is the base's, and a base that is fitted to data by
-    `prepare`, as a `Mixture`, is the start of the training. Angles enter and leave as points of circles.
+    `prepare`, as a `Mixture`, is the start of the training. Angles enter and leave as points of circles, points of
+    hyperbolic spaces as tangent vectors at the origin (see `OnCircles` and `FromOrigin` in `freeform.charts`).
 
     Args:
         space: where data and base live.
@@ -75,11 +76,17 @@ def mfff(
     >>> mfff(Sphere(2), width=16).log_prob(torch.tensor([0.0, 0.0, 1.0])).detach()
     tensor(-2.5310)
     """
-    angles = isinstance(space, Torus) and not space.embedded
-    n = 2 * space.ambient_dim if angles else space.ambient_dim
-    nets: Autoencoder = _residual(n, n, width, blocks, context)
-    if angles:
-        nets = OnCircles(nets)
+
+    def residual(n: int) -> Pair:
+        return _residual(n, n, width, blocks, context)
+
+    nets: Autoencoder
+    if isinstance(space, Torus) and not space.embedded:
+        nets = OnCircles(residual(2 * space.ambient_dim))
+    elif isinstance(space, PoincareBall | Hyperboloid):
+        nets = FromOrigin(residual(space.dim), space)
+    else:
+        nets = residual(space.ambient_dim)
     return FreeFormFlow(nets, default_base(space, "mfff") if base is None else base, beta=beta, **options)
 
 
@@ -121,34 +128,6 @@ def mlae(
     scale = Standardize(dim, "column" if image_shape is None else "all")
     base = StandardNormal(latent) if base is None else base
     return FreeFormFlow(Chain(scale, nets), base, beta=beta, noise=noise, **options)
-
-
-@register
-class OnCircles(Autoencoder):
-    """An auto-encoder of pairs (cos, sin) as one of angles, so that nothing jumps where an angle comes round."""
-
-    def __init__(self, inside: Autoencoder) -> None:
-        super().__init__()
-        self.inside = inside
-        self.dim, self.latent_dim = inside.dim // 2, inside.latent_dim // 2
-        self.context_dim, self.classes, self.posterior = inside.context_dim, inside.classes, None
-
-    def _encode(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        return embedded_to_angles(self.inside._encode(angles_to_embedded(x), context))
-
-    def _decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        return embedded_to_angles(self.inside._decode(angles_to_embedded(z), context))
-
-    def encoder_parameters(self) -> Iterator[nn.Parameter]:
-        yield from self.inside.encoder_parameters()
-
-    def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Prepare the parts inside on the pairs."""
-        self.inside.prepare(angles_to_embedded(x), context)
-
-    def finish(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Finish the parts inside on the pairs."""
-        self.inside.finish(angles_to_embedded(x), context)
 
 
 def _residual(dim: int, latent: int, width: int, blocks: int, context: int = 0) -> Pair:

@@ -47,7 +47,7 @@ from geoflow.distributions import (
 )
 from geoflow.flows import AffineCoupling, Permutation, Reflection, realnvp
 from geoflow.freeform import FlowMatching
-from geoflow.freeform.recipes import OnCircles
+from geoflow.freeform.charts import FromOrigin, OnCircles
 from geoflow.metrics import ImageFeatures
 from geoflow.nets import EGNN, MLP, ConvDecoder, ConvEncoder, ResidualNet
 from manifolds import (
@@ -432,7 +432,10 @@ BIJECTIONS: dict[str, Case] = {
 }
 
 
-HOMES: dict[type, Callable[[Tensor], Tensor]] = {Positive: nn.functional.softplus}
+HOMES: dict[type, Callable[[Tensor], Tensor]] = {
+    Positive: nn.functional.softplus,
+    FromOrigin: Hyperboloid(2).project,
+}
 """From numbers of about one to data, for maps that are not at home everywhere."""
 
 
@@ -468,6 +471,7 @@ AUTOENCODERS: dict[str, Case] = {
     ),
     "Chain": Case(lambda: Chain(scaled(4), pair(4, 3), pair(3, 2))),
     "OnCircles": Case(lambda: OnCircles(pair(4, 4))),
+    "FromOrigin(Hyperboloid(2))": Case(lambda: FromOrigin(pair(2, 2), Hyperboloid(2))),
     "Chain, bijection behind": Case(lambda: Chain(pair(4, 2), coupling(2))),
 }
 """Those that are no bijections; the laws of auto-encoders run on `BIJECTIONS` too."""

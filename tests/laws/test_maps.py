@@ -19,6 +19,7 @@ from geoflow import (
     load,
     save,
 )
+from geoflow.freeform.charts import FromOrigin
 from tests.laws.registry import AUTOENCODERS, BIJECTIONS, HOMES, RECIPES, Case, coupling
 from tests.laws.tools import (
     build,
@@ -203,15 +204,19 @@ def test_encoder_parameters_are_the_ones_encoding_uses(case: Case, generator: Ge
 @cases(EVERY)
 @torch.no_grad()
 def test_residual_is_in_the_units_of_the_first_part(case: Case, generator: Generator) -> None:
-    """xh − x; behind a `Standardize`, of the standardised data: the same after columns are rescaled."""
+    """xh − x; behind a `Standardize` of the standardised data, from an origin of the tangent vectors there."""
     part = build(case)
     x, _ = rows(part, 10, generator)
-    xh = x + torch.randn(x.shape, dtype=x.dtype, generator=generator)
+    home = HOMES.get(type(part), lambda x: x)
+    xh = home(x + torch.randn(x.shape, dtype=x.dtype, generator=generator))
     first = part
     while hasattr(first, "parts"):
         first = first.parts[0]
     if isinstance(first, Standardize):
         close(part.residual(x, xh), first.encode(xh) - first.encode(x), 1e-12)
+    elif isinstance(first, FromOrigin):
+        along = [first.space.coords(first.origin, first.space.log(first.origin, y)) for y in (x, xh)]
+        close(part.residual(x, xh), along[1] - along[0], 1e-12)
     else:
         close(part.residual(x, xh), xh - x, 0)
 
@@ -290,6 +295,17 @@ def test_standardize_takes_moments(per: Any, dtype: torch.dtype, generator: Gene
     else:
         close(spread.square().mean(), torch.ones((), dtype=dtype), tol)
         assert part.std.unique().numel() == 1
+
+
+def test_standardize_by_scale_alone(dtype: torch.dtype, generator: Generator) -> None:
+    """One factor, the root mean square about zero."""
+    part = Standardize(3, "scale").to(dtype)
+    x = torch.randn(500, 3, dtype=dtype, generator=generator) * torch.tensor([1e-3, 1.0, 50.0], dtype=dtype) + 4
+    part.prepare(x)
+    z = part.encode(x)
+    close(z * x[:1], z[:1] * x, 1e3 * eps(dtype) * float(x.abs().max()))
+    close(z.square().mean(), torch.ones((), dtype=dtype), 16 * eps(dtype))
+    assert not part.mean.any()
 
 
 # -- posteriors --------------------------------------------------------------------------------------------------------

@@ -21,8 +21,6 @@ from geoflow.datasets import Dataset
 from geoflow.density import Density, log_prob_in_blocks
 from geoflow.distributions import MeshDensity, Mixture, Uniform, VonMises, WrappedNormal
 from geoflow.freeform import FreeFormFlow, mfff
-from geoflow.maps import Autoencoder, Pair
-from geoflow.nets import ResidualNet
 from manifolds import Manifold, Mesh, PoincareBall, SpecialOrthogonal, Torus
 
 RESULTS = Path(__file__).parent / "results"
@@ -74,49 +72,6 @@ class Target:
     batch: int = 256
     lr: float = 2e-3
     flow: dict[str, Any] = field(default_factory=dict)
-
-
-class InPlane(Autoencoder):
-    """An auto-encoder of tangent vectors at the centre of the Poincaré ball as one of its points.
-
-    Near the rim the ball's own coordinates hardly tell places apart that are far from each other: errors of networks
-    there, and of reconstruction in units of the ball, are then nats of the density.
-    """
-
-    def __init__(self, inside: Autoencoder, ball: PoincareBall) -> None:
-        super().__init__()
-        self.inside, self.ball = inside, ball
-        self.dim, self.latent_dim = inside.dim, inside.latent_dim
-        self.context_dim, self.classes, self.posterior = 0, 0, None
-
-    def plane(self, x: Tensor) -> Tensor:
-        """log at the centre, orthonormal coordinates."""
-        r = x.norm(dim=-1, keepdim=True).clamp(1e-6, 1 - 1e-6)
-        return 2 * torch.atanh(r) / r * x
-
-    def point(self, v: Tensor) -> Tensor:
-        """exp at the centre."""
-        r = v.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-        return torch.tanh(r / 2) / r * v
-
-    def _encode(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        return self.point(self.inside._encode(self.plane(x)))
-
-    def _decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        return self.point(self.inside._decode(self.plane(z)))
-
-    def residual(self, x: Tensor, xh: Tensor) -> Tensor:
-        """The difference of the tangent vectors."""
-        return self.plane(xh) - self.plane(x)
-
-
-def flow_on(space: Manifold, base: Density, width: int, **options: Any) -> FreeFormFlow:
-    """`mfff`, on the Poincaré ball with networks in the tangent plane at its centre."""
-    if not isinstance(space, PoincareBall):
-        return mfff(space, base=base, width=width, **options)
-    n = space.ambient_dim
-    there, back = (ResidualNet(n, n, width, 4, activation="silu") for _ in range(2))
-    return FreeFormFlow(InPlane(Pair(there, back, dim=n, latent_dim=n), space), base, **options)
 
 
 def torus(kind: Any, **options: Any) -> Target:
@@ -247,7 +202,7 @@ def row(name: str) -> str:
     alone, _ = above(truth, test.x, log_prob_in_blocks(base, test.x))
     torch.manual_seed(0)
     base.requires_grad_(False)  # else fit would fit it once more
-    flow = flow_on(space, base, **target.flow)
+    flow = mfff(space, base=base, **target.flow)
     history = fit(
         flow,
         train.x,
