@@ -91,7 +91,6 @@ class Euclidean(Flat):
         weights: Tensor | None = None,
         max_iter: int = 100,
         *,
-        start: Tensor | None = None,
         strict: bool = False,
     ) -> Tensor:
         """The weighted average, which minimises Σ w dist² in flat space whatever the scale."""

@@ -3,6 +3,7 @@
 import inspect
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import torch
@@ -192,7 +193,6 @@ class Manifold(ABC):
         weights: Tensor | None = None,
         max_iter: int = 100,
         *,
-        start: Tensor | None = None,
         strict: bool = False,
     ) -> Tensor:
         """Fréchet mean of ``(*batch, n, ambient_dim)`` over its n points: the minimiser of Σ w dist².
@@ -205,7 +205,6 @@ class Manifold(ABC):
             x: the points.
             weights: ``(n,)`` or ``(*batch, n)``, not negative, of any sum but zero; None weighs all alike.
             max_iter: most steps.
-            start: where to begin, ``(*batch, ambient_dim)``; by default at the projected average.
             strict: raise a ValueError instead of warning.
         """
         x = self._points(x, "x", "mean").detach()
@@ -216,18 +215,10 @@ class Manifold(ABC):
         def spread(m: Tensor) -> Tensor:
             return (w * self._squared_dist(m[..., None, :], x)).sum(-1)
 
-        m = self._project((w[..., None] * x).sum(-2)) if start is None else self._points(start, "start", "mean")
-        best, t = spread(m), torch.ones_like(w[..., :1])
-        for _ in range(max_iter):
-            step = self._to_tangent(m, (w[..., None] * self._log(m[..., None, :], x)).sum(-2))
-            trial = self._project(self._exp(m, t * step))
-            now = spread(trial)
-            worse = now > best * (1 + 64 * torch.finfo(x.dtype).eps)
-            m, best = torch.where(worse[..., None], m, trial), torch.where(worse, best, now)
-            t = torch.where(worse[..., None], t / 2, t)
-            scale = 1 + m.abs().amax(-1)
-            if not bool((self._norm(m, step) > 8 * torch.finfo(x.dtype).eps * scale).any()):
-                break
+        def step(m: Tensor) -> Tensor:
+            return (w[..., None] * self._log(m[..., None, :], x)).sum(-2)
+
+        m = self._descended(self._project((w[..., None] * x).sum(-2)), spread, step, max_iter)
         farthest = float(self._dist(m[..., None, :], x).max()) if x.numel() else 0.0
         if farthest > self.injectivity_radius / 2 * (1 + 1e-6):
             text = (
@@ -237,6 +228,23 @@ class Manifold(ABC):
             if strict:
                 raise ValueError(text)
             warnings.warn(text, stacklevel=2)
+        return m
+
+    def _descended(
+        self, m: Tensor, spread: Callable[[Tensor], Tensor], step: Callable[[Tensor], Tensor], max_iter: int
+    ) -> Tensor:
+        """Points m ``(*batch, ambient_dim)`` moved by exp_m(t step) until they rest; spread ``(*batch)`` does not rise."""
+        best, t = spread(m), torch.ones_like(m[..., :1])
+        for _ in range(max_iter):
+            along = self._to_tangent(m, step(m))
+            trial = self._project(self._exp(m, t * along))
+            now = spread(trial)
+            worse = now > best * (1 + 64 * torch.finfo(m.dtype).eps)
+            m, best = torch.where(worse[..., None], m, trial), torch.where(worse, best, now)
+            t = torch.where(worse[..., None], t / 2, t)
+            scale = 1 + m.abs().amax(-1)
+            if not bool((self._norm(m, along) > 8 * torch.finfo(m.dtype).eps * scale).any()):
+                break
         return m
 
     def _shares(self, x: Tensor, weights: Tensor | None) -> Tensor:

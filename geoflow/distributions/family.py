@@ -1,7 +1,6 @@
 """Densities of one kind with their parameters in a batch: what `Mixture` mixes, and what fits by weighted rows share."""
 
 import math
-import warnings
 from abc import abstractmethod
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Generator, Tensor, nn
 
 from geoflow import validate
 from geoflow.density import Context, Density
+from geoflow.distributions.pairs import Pairs
 from geoflow.distributions.parameters import points
 from manifolds import Manifold
 
@@ -106,15 +106,10 @@ class Centered(Family):
         return self.space._project(self.location)
 
     @torch.no_grad()
-    def _recenter(self, x: Tensor, weights: Tensor, refine: bool) -> Tensor:
-        """Move to the weighted Fréchet means, or one step of that iteration if `refine`, and return them in float64.
-
-        What is symmetric around its mean has it there, so no warning of far points is passed on.
-        """
-        x = self.space._project(x.detach().double())
-        start = self.space._project(self.location.double()) if refine else None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            mean = self.space.mean(x, weights.double().movedim(0, -1), 1 if refine else 100, start=start)
+    def _recenter(self, x: Tensor, weights: Tensor, refine: bool) -> tuple[Tensor, Pairs]:
+        """Move to the weighted Fréchet means, or one step of that iteration if `refine`; those in float64, and the rows."""
+        pairs = Pairs(self.space._project(x.detach().double()), weights)
+        start = self.location.double() if refine else None
+        mean = pairs.frechet_mean(self.space, start, 1 if refine else 100)
         self.location.copy_(mean)
-        return mean
+        return mean, pairs

@@ -49,9 +49,3 @@ def space_of(x: Tensor, space: Any, who: str) -> Manifold:
         raise TypeError(f"{who} needs space=, the manifold that the rows are points of; got {type(space).__name__}.")
     space._vectors(x, "x", who.rpartition(".")[-1])
     return space
-
-
-def mean_square(space: Manifold, mean: Tensor, x: Tensor, weights: Tensor) -> Tensor:
-    """The average squared distance of rows from each mean ``(*batch, dim)``, under weights ``(n, *batch)``; float64."""
-    w = (weights / weights.sum(0)).double()
-    return (w.movedim(0, -1) * space._squared_dist(mean[..., None, :], x.double())).sum(-1)

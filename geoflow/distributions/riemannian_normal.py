@@ -11,7 +11,7 @@ from geoflow.density import Context, Density
 from geoflow.distributions.curvature import Radial, around, radial
 from geoflow.distributions.family import ALL, Centered
 from geoflow.distributions.law import Law
-from geoflow.distributions.parameters import FLOOR, mean_square, positive, space_of
+from geoflow.distributions.parameters import FLOOR, positive, space_of
 from geoflow.registry import register
 from manifolds import Manifold
 from manifolds.shapes import Points, Values
@@ -69,8 +69,8 @@ class RiemannianNormal(Centered):
 
     @torch.no_grad()
     def _fit(self, x: Tensor, weights: Tensor, bounds: tuple[float, float] = ALL, *, refine: bool = False) -> None:
-        mean = self._recenter(x, weights, refine)
-        target = mean_square(self.space, mean, x, weights).clamp_min(self._radial.dim * FLOOR**2)
+        mean, pairs = self._recenter(x, weights, refine)
+        target = pairs.mean(self.space._squared_dist(pairs.at(mean), pairs.x)).clamp_min(self._radial.dim * FLOOR**2)
         flat = (target / self._radial.dim).sqrt()
         low, high = 0.5 * torch.log(flat**2 / (1 + target)) - 3, torch.log(flat) + 6
         if math.isfinite(self._radial.reach):

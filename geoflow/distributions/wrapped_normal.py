@@ -12,7 +12,7 @@ from geoflow.distributions.curvature import POLE, Radial, radial
 from geoflow.distributions.family import ALL, Centered
 from geoflow.distributions.law import Law
 from geoflow.distributions.normals import LOG_2PI
-from geoflow.distributions.parameters import FLOOR, mean_square, positive, space_of
+from geoflow.distributions.parameters import FLOOR, positive, space_of
 from geoflow.registry import register
 from manifolds import Manifold, Product, Simplex, Torus, series
 from manifolds.checks import tracing
@@ -87,13 +87,12 @@ class WrappedNormal(Centered):
 
     @torch.no_grad()
     def _fit(self, x: Tensor, weights: Tensor, bounds: tuple[float, float] = ALL, *, refine: bool = False) -> None:
-        mean = self._recenter(x, weights, refine)
+        mean, pairs = self._recenter(x, weights, refine)
+        at = pairs.at(mean)
         if self._directions:
-            w = (weights / weights.sum(0)).double().movedim(0, -1)
-            along = self.space._coords(mean[..., None, :], self.space._log(mean[..., None, :], x.double()))
-            variance = (w[..., None] * along**2).sum(-2)
+            variance = pairs.mean(self.space._coords(at, self.space._log(at, pairs.x)) ** 2)
         else:
-            variance = mean_square(self.space, mean, x, weights) / self.space.dim
+            variance = pairs.mean(self.space._squared_dist(at, pairs.x)) / self.space.dim
         self.log_std.copy_(-0.5 * (1 / variance.clamp_min(FLOOR**2)).clamp(*bounds).log())
 
     def _log_prob(self, x: Points, context: Context = None) -> Values:
