@@ -1,12 +1,10 @@
 """`Flow`: a bijection carries a base density to data, with the exact change of volume."""
 
-from collections.abc import Iterator
-
-import torch
 from torch import Generator, Tensor
 
 from geoflow import validate
-from geoflow.density import Context, Density, Player, frozen, given, weighted_mean
+from geoflow.carried import Coded
+from geoflow.density import Context, Density, given, weighted_mean
 from geoflow.maps import Bijection
 from geoflow.registry import register
 from manifolds import Euclidean
@@ -14,7 +12,7 @@ from manifolds.shapes import Points, Values
 
 
 @register
-class Flow(Density):
+class Flow(Coded):
     """log p(x) = log p_base(encode(x)) + log|det ∂encode/∂x|.
 
     Args:
@@ -48,6 +46,9 @@ class Flow(Density):
         """The bijection, under the name that all models share."""
         return self.bijection
 
+    def _maps(self) -> Bijection:
+        return self.bijection
+
     def with_base(self, base: Density) -> "Flow":
         """The same bijection (shared, not copied) with another base."""
         return type(self)(self.bijection, base)
@@ -59,16 +60,11 @@ class Flow(Density):
         z, log_det = self._encode(x, context)
         return self.base._log_prob(z, given(self.base, context)) + log_det
 
-    def _decode(self, z: Tensor, context: Context) -> Tensor:
+    def _code(self, x: Tensor, context: Context) -> Tensor:
+        return self._encode(x, context)[0]
+
+    def _carry(self, z: Tensor, context: Context) -> Tensor:
         return self.bijection._decode(z, given(self.bijection, context))
-
-    def _sample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
-        context = self._spread(context, shape)
-        return self._decode(self.base._sample(shape, given(self.base, context), generator), context)
-
-    def _rsample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
-        context = self._spread(context, shape)
-        return self._decode(self.base._rsample(shape, given(self.base, context), generator), context)
 
     def _rsample_and_log_prob(
         self, shape: tuple[int, ...], context: Context, generator: Generator | None
@@ -86,25 +82,3 @@ class Flow(Density):
         terms = self.base.loss(z, given(self.base, context), weight=weight, player=player)
         volume = weighted_mean(log_det, weight)
         return {**terms, "loss": terms["loss"] - volume, "log det": volume.detach()}
-
-    def players(self) -> list[Player]:
-        """One, with the bijection's and the base's parameters, also where the base alone would not train by steps."""
-        parameters = [p for p in self.parameters() if p.requires_grad]
-        return [Player("all", parameters)] if parameters else []
-
-    def _codes(self, x: Tensor, context: Tensor | None) -> Iterator[Tensor]:
-        for i in range(0, len(x), 2048):
-            yield self._encode(x[i : i + 2048], None if context is None else context[i : i + 2048])[0]
-
-    @torch.no_grad()
-    def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Prepare the bijection on the data, then the base, unless it is frozen, on the codes."""
-        self.bijection.prepare(x, given(self.bijection, context))
-        if not frozen(self.base):
-            self.base.prepare(torch.cat(list(self._codes(x, context))), given(self.base, context))
-
-    @torch.no_grad()
-    def finish(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Finish the bijection, then the base on the codes."""
-        self.bijection.finish(x, given(self.bijection, context))
-        self.base.finish(torch.cat(list(self._codes(x, context))), given(self.base, context))

@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from geoflow import validate
+from geoflow.carried import Carried
 from geoflow.density import Context, Density, Player, given, log_prob_in_blocks, weighted_mean
 from geoflow.freeform.bases import default_base
 from geoflow.freeform.ode import Rates, dormand_prince, runge_kutta
@@ -23,7 +24,7 @@ HELD = 256
 
 
 @register
-class FlowMatching(Density):
+class FlowMatching(Carried):
     """x₁ = where dx/dt = u(x, t) carries x₀ ~ base: log p(x₁) = log p_base(x₀) − ∫₀¹ div u(x_t, t) dt.
 
     The field is regressed on the velocities of geodesics x_t = exp_{x₀}(t log_{x₀} x₁) from draws x₀ of the base to data
@@ -133,9 +134,9 @@ class FlowMatching(Density):
         rows = torch.vmap(pull_back, in_dims=-1, out_dims=-1)(basis)[0]
         return u, (rows * basis).sum((-2, -1))
 
-    def _push(self, x: Points, context: Context) -> Tensor:
-        """Draws of the base carried to time one."""
-        end = self._solve(lambda t, y: self._field(self.space._project(y), t, context), x, (0.0, 1.0))
+    def _carry(self, z: Tensor, context: Context) -> Tensor:
+        """From time zero to one."""
+        end = self._solve(lambda t, y: self._field(self.space._project(y), t, context), z, (0.0, 1.0))
         return self.space._project(end)
 
     def _solve(self, rates: Rates, y: Tensor, times: tuple[float, float]) -> Tensor:
@@ -196,20 +197,6 @@ class FlowMatching(Density):
         x, context = self._door(x, context, "log_prob_estimate")
         signs = torch.randint(0, 2, (probes, *x.shape), generator=generator, device=x.device)
         return self._log_prob(x, context, 2 * signs.to(x) - 1)
-
-    def _sample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
-        context = self._spread(context, shape)
-        return self._push(self.base._sample(shape, given(self.base, context), generator), context)
-
-    def _rsample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
-        context = self._spread(context, shape)
-        return self._push(self.base._rsample(shape, given(self.base, context), generator), context)
-
-    def _rsample_and_log_prob(
-        self, shape: tuple[int, ...], context: Context, generator: Generator | None
-    ) -> tuple[Tensor, Tensor]:
-        x = self._rsample(shape, context, generator)
-        return x, self._log_prob(x, self._spread(context, shape))
 
     @torch.no_grad()
     def sample_euler(

@@ -7,11 +7,12 @@ from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from geoflow import validate
-from geoflow.density import Context, Density, Player, frozen, given, weighted_mean
+from geoflow.carried import Coded, blocks
+from geoflow.density import Context, Density, given, weighted_mean
 from geoflow.freeform import exact
 from geoflow.freeform.chords import chord
 from geoflow.freeform.figures import densities, rows_for, verdict
@@ -29,7 +30,7 @@ Map = Callable[[Tensor], Tensor]
 
 
 @register
-class FreeFormFlow(Density):
+class FreeFormFlow(Coded):
     """log p(x) = log p_base(f(x)) + log|det ∂f/∂x|, f = encode any network, and decode another that learns to undo it.
 
     Trained on β |x − g(f(x))|² − log p_base(f(x)) − S, where S has (an estimate of) the gradient of log|det ∂f/∂x|: see
@@ -215,19 +216,14 @@ class FreeFormFlow(Density):
         _, log_gram = exact.log_gram(self._to_data(context), z, self.base.space, forward)
         return self.base._log_prob(z, given(self.base, context)) - log_gram
 
-    def _sample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
-        context = self._spread(context, shape)
-        return self._to_data(context)(self.base._sample(shape, given(self.base, context), generator))
+    def _carry(self, z: Tensor, context: Context) -> Tensor:
+        return self._to_data(context)(z)
 
-    def _rsample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
-        context = self._spread(context, shape)
-        return self._to_data(context)(self.base._rsample(shape, given(self.base, context), generator))
+    def _maps(self) -> Autoencoder:
+        return self.autoencoder
 
-    def _rsample_and_log_prob(
-        self, shape: tuple[int, ...], context: Context, generator: Generator | None
-    ) -> tuple[Tensor, Tensor]:
-        x = self._rsample(shape, context, generator)
-        return x, self._log_prob(x, self._spread(context, shape))
+    def _code(self, x: Tensor, context: Context) -> Tensor:
+        return self._to_latent(context)(x)
 
     # -- training -------------------------------------------------------------------------------------------------
 
@@ -263,18 +259,6 @@ class FreeFormFlow(Density):
         self._forward = trained is None, known is None
         return self._forward
 
-    def players(self) -> list[Player]:
-        """One, with the auto-encoder's and the base's parameters, also where the base alone would not train by steps."""
-        parameters = [p for p in self.parameters() if p.requires_grad]
-        return [Player("all", parameters)] if parameters else []
-
-    @torch.no_grad()
-    def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Prepare the auto-encoder on the data, then the base, unless it is frozen, on the codes."""
-        self.autoencoder.prepare(x, given(self.autoencoder, context))
-        if not frozen(self.base):
-            self.base.prepare(self._codes(x, context), given(self.base, context))
-
     def schedule(self, step: int, steps: int) -> None:
         self.base.schedule(step, steps)
         ramp = step / (self.warm_up * steps) if self.warm_up else 1.0
@@ -282,15 +266,6 @@ class FreeFormFlow(Density):
         if self.steered is not None:
             self.steered.schedule(step, steps)
             self._heat = 0.0 if self.steered.alone else self._heat
-
-    @torch.no_grad()
-    def finish(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Finish the auto-encoder, then the base on the codes."""
-        self.autoencoder.finish(x, given(self.autoencoder, context))
-        self.base.finish(self._codes(x, context), given(self.base, context))
-
-    def _codes(self, x: Tensor, context: Context) -> Tensor:
-        return torch.cat([self._to_latent(c)(b) for b, c in blocks(x, context)])
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch 2.13 cannot trace derivatives inside of derivatives
     def loss(
@@ -388,12 +363,6 @@ class FreeFormFlow(Density):
     def verdict(self, figures: dict[str, float]) -> str | None:
         """Why the figures of `evaluate` must not be believed, or None."""
         return verdict(figures)
-
-
-def blocks(x: Tensor, context: Context) -> list[tuple[Tensor, Context]]:
-    """Rows with their contexts, 2048 at a time."""
-    parts: list[Context] = [None] * len(x) if context is None else list(context.split(2048))
-    return list(zip(x.split(2048), parts, strict=False))
 
 
 def _weight(value: Any, name: str) -> float:
