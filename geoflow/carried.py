@@ -48,6 +48,10 @@ class Coded(Carried):
     def _code(self, x: Points, context: Context) -> Drawn:
         """The codes of data."""
 
+    def _own(self, x: Tensor, context: Context) -> Tensor | None:
+        """What of the context the maps are given, beside points x."""
+        return given(self._maps(), context)
+
     def _codes(self, x: Tensor, context: Context) -> Tensor:
         """Those of many rows, 2048 at a time."""
         return torch.cat([self._code(b, c) for b, c in blocks(x, context)])
@@ -60,14 +64,14 @@ class Coded(Carried):
     @torch.no_grad()
     def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
         """Prepare the maps on the data, then the base, unless it is frozen, on the codes."""
-        self._maps().prepare(x, given(self._maps(), context))
+        self._maps().prepare(x, self._own(x, context))
         if not frozen(self.base):
             self.base.prepare(self._codes(x, context), given(self.base, context))
 
     @torch.no_grad()
     def finish(self, x: Tensor, context: Tensor | None = None) -> None:
         """Finish the maps, then the base on the codes."""
-        self._maps().finish(x, given(self._maps(), context))
+        self._maps().finish(x, self._own(x, context))
         self.base.finish(self._codes(x, context), given(self.base, context))
 
 

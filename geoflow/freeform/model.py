@@ -2,8 +2,9 @@
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
@@ -15,6 +16,7 @@ from geoflow.carried import Coded, blocks
 from geoflow.density import Context, Density, given, weighted_mean
 from geoflow.freeform import exact
 from geoflow.freeform.chords import chord
+from geoflow.freeform.drawn import DrawnBeta
 from geoflow.freeform.figures import densities, rows_for, verdict
 from geoflow.freeform.probes import Kind, probes_for
 from geoflow.freeform.steered import SteeredBeta
@@ -53,7 +55,10 @@ class FreeFormFlow(Coded):
             and it learns slowly. About 10 for tables, 100 to 10,000 on curved spaces in few dimensions. "auto" looks for
             the smallest with which decode undoes encode: it falls while vᵀJ_f J_g v / |v|² is within a tenth of one and
             reconstructed codes within 0.05 of codes (root mean squares), and rises else; with a bottleneck, which has a
-            reconstruction error of its own, that is found first, alone, and kept to within a quarter.
+            reconstruction error of its own, that is found first, alone, and kept to within a quarter. Two bounds: it is
+            drawn between them for each row, log-uniformly, and is the last column of the networks' context, so that one
+            training serves all: see `at_beta`.
+        beta_at: of two bounds, the value outside of training; None is the upper one.
         surrogate: "encoder"; "conditional", which switches between the encoder's and the decoder's for each probe and
             bears a smaller β; or "decoder".
         probes: random vectors a row; "exact" is all directions, "auto" that up to three dimensions and one beyond.
@@ -82,7 +87,8 @@ class FreeFormFlow(Coded):
         autoencoder: Autoencoder,
         base: Density,
         *,
-        beta: float | Literal["auto"] = 10.0,
+        beta: float | Literal["auto"] | Sequence[float] = 10.0,
+        beta_at: float | None = None,
         surrogate: Surrogate = "encoder",
         probes: int | Literal["auto", "exact"] = "auto",
         probe_kind: Kind = "orthonormal",
@@ -116,10 +122,24 @@ class FreeFormFlow(Coded):
             raise ValueError(f"FreeFormFlow expects a surrogate of {', '.join(KINDS)}; got {surrogate!r}.")
         self.autoencoder, self.base = autoencoder, base
         self.space = base.space if base.dim == autoencoder.dim else Euclidean(autoencoder.dim)
-        self.context_dim, self.classes = validate.common_context((autoencoder, base), "FreeFormFlow")
+        self.drawn = None
+        if isinstance(beta, Sequence) and not isinstance(beta, str):
+            self.drawn = DrawnBeta(beta, beta_at)
+        elif beta_at is not None:
+            raise ValueError(f"FreeFormFlow: beta_at={beta_at} is for two bounds, as beta=(1.0, 100.0).")
+        self.beta_at = None if self.drawn is None else self.drawn.value
+        told: Any = autoencoder
+        if self.drawn is not None:
+            if not autoencoder.context_dim:
+                raise ValueError(
+                    "FreeFormFlow with two bounds of beta expects networks with one column of context more than it has "
+                    "itself, in which they are told beta; these have none."
+                )
+            told = SimpleNamespace(context_dim=autoencoder.context_dim - 1, classes=0)
+        self.context_dim, self.classes = validate.common_context((told, base), "FreeFormFlow")
         self.surrogate, self.probes, self.probe_kind = surrogate, probes, probe_kind
         self._probes = probes_for(base.space, probes, probe_kind)
-        self.beta: float | str = "auto" if beta == "auto" else _weight(beta, "beta")
+        self.beta = beta if beta == "auto" or self.drawn is not None else _weight(beta, "beta")
         self.steered = SteeredBeta(self.bottleneck) if beta == "auto" else None
         self.noise, self.warm_up = _weight(noise, "noise"), _weight(warm_up, "warm_up")
         self.z_sample_reconstruction = _weight(z_sample_reconstruction, "z_sample_reconstruction")
@@ -147,19 +167,29 @@ class FreeFormFlow(Coded):
         """The same auto-encoder (shared, not copied) with another base, as one fitted to its codes afterwards."""
         return type(self)(**{**arguments(self), "base": base})
 
+    def at_beta(self, beta: float) -> "FreeFormFlow":
+        """The same networks (shared, not copied), trained for an interval of weights, at one of them."""
+        if self.drawn is None:
+            raise ValueError("FreeFormFlow.at_beta is for flows trained with two bounds, as beta=(1.0, 100.0).")
+        return type(self)(**{**arguments(self), "beta_at": beta})
+
     # -- the two maps, projected ----------------------------------------------------------------------------------
 
     def _to_latent(self, context: Context) -> Map:
         """Data → codes on the base's space; blind to what is normal to the data's."""
-        own = given(self.autoencoder, context)
         if self.bottleneck or isinstance(self.space, Euclidean):
-            return self._onto(self.base, lambda x: self.autoencoder._encode(x, own))
-        return self._onto(self.base, lambda x: self.autoencoder._encode(self.space._project(x), own))
+            return self._onto(self.base, lambda x: self.autoencoder._encode(x, self._own(x, context)))
+        space = self.space
+        return self._onto(self.base, lambda x: self.autoencoder._encode(space._project(x), self._own(x, context)))
 
     def _to_data(self, context: Context) -> Map:
         """Codes → data on the space."""
-        own = given(self.autoencoder, context)
-        return self._onto(self, lambda z: self.autoencoder._decode(z, own))
+        return self._onto(self, lambda z: self.autoencoder._decode(z, self._own(z, context)))
+
+    def _own(self, x: Tensor, context: Context) -> Tensor | None:
+        if self.drawn is None:
+            return given(self.autoencoder, context)
+        return self.drawn.beside(context if self.autoencoder.context_dim > 1 else None, x)
 
     def _onto(self, home: Density, f: Map) -> Map:
         flat, plain = isinstance(home.space, Euclidean), self._plain_attention
@@ -277,6 +307,13 @@ class FreeFormFlow(Coded):
         """
         x = self._noisy(x.detach())
         forward = self._has_forward(x, context)[0]
+        with nullcontext(self._beta) if self.drawn is None else self.drawn.rows(x) as beta:
+            return self._terms(x, context, weight, player, beta, forward)
+
+    def _terms(
+        self, x: Tensor, context: Context, weight: Tensor | None, player: str | None, beta: Any, forward: bool
+    ) -> dict[str, Tensor]:
+        """The loss and what it is made of, for one β or one a row."""
         encode, decode = self._to_latent(context), self._to_data(context)
         spaces = (self.space, self.base.space)
         found = volume_change(encode, decode, x, spaces, self._probes, self.surrogate, forward)
@@ -292,7 +329,7 @@ class FreeFormFlow(Coded):
         if self.training and self.steered is not None:
             apart = found.stretch * chord(self.space, x, back.detach()).square().sum(-1)
             self.steered.see(terms["reconstruction"].detach(), terms["inverse defect"], apart.mean())
-        total = total + self._beta * terms["reconstruction"]
+        total = total + weighted_mean(beta * off, weight)
         for name, rows in self._cycles(x, z, back, context).items():
             terms[name] = weighted_mean(rows, weight)
             total = total + getattr(self, name) * terms[name]
@@ -300,8 +337,9 @@ class FreeFormFlow(Coded):
 
     @property
     def _beta(self) -> float:
-        """β, or where it is steered its present value."""
-        return self.beta if self.steered is None else self.steered.value  # type: ignore[return-value]
+        """β, where it is steered its present value, and where it is drawn that of evaluation."""
+        way = self.steered or self.drawn
+        return self.beta if way is None else way.value  # type: ignore[return-value]
 
     def _noisy(self, x: Tensor) -> Tensor:
         if not self.noise:
@@ -330,12 +368,11 @@ class FreeFormFlow(Coded):
                 terms["x_sample_reconstruction"] = self._squared(made, decode(encode(made)))
         if self.z_reconstruction:
             terms["z_reconstruction"] = chord(latent, z, encode(back)).square().sum(-1)
-        own = given(self.autoencoder, context)
         if self.z_projection:
-            raw = self.autoencoder._encode(x, own)
+            raw = self.autoencoder._encode(x, self._own(x, context))
             terms["z_projection"] = chord(latent, latent._project(raw), raw).square().sum(-1)
         if self.x_projection:
-            raw = self.autoencoder._decode(z, own)
+            raw = self.autoencoder._decode(z, self._own(z, context))
             terms["x_projection"] = chord(self.space, self.space._project(raw), raw).square().sum(-1)
         return {name: rows for name, rows in terms.items() if getattr(self, name)}
 

@@ -1,7 +1,7 @@
 """Whole free-form flows in one line: for tables, for curved spaces, and with a bottleneck."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -15,6 +15,9 @@ from geoflow.maps import Autoencoder, Chain, Pair
 from geoflow.nets import ConvDecoder, ConvEncoder, ResidualNet
 from manifolds import Hyperboloid, Manifold, PoincareBall, Torus
 
+Beta = float | Literal["auto"] | Sequence[float]
+"""Of `FreeFormFlow`: a weight of reconstruction, or two bounds of it."""
+
 
 def fff(
     dim: int,
@@ -23,7 +26,7 @@ def fff(
     width: int = 128,
     blocks: int = 4,
     base: Density | None = None,
-    beta: float = 10.0,
+    beta: Beta = 10.0,
     **options: Any,
 ) -> FreeFormFlow:
     """A free-form flow for tables: residual networks both ways on standardised data. [draxler2024]
@@ -42,7 +45,7 @@ def fff(
     >>> fff(3, width=16).log_prob(torch.zeros(3)).detach()
     tensor(-2.7568)
     """
-    nets = _residual(dim, dim, width, blocks, context)
+    nets = _residual(dim, dim, width, blocks, context, beta)
     base = StandardNormal(dim) if base is None else base
     return FreeFormFlow(Chain(Standardize(dim), nets), base, beta=beta, **options)
 
@@ -54,7 +57,7 @@ def mfff(
     width: int = 128,
     blocks: int = 4,
     base: Density | None = None,
-    beta: float = 100.0,
+    beta: Beta = 100.0,
     **options: Any,
 ) -> FreeFormFlow:
     """A free-form flow on a curved space: residual networks in its coordinates, projected. [sorrenson2024m]
@@ -78,7 +81,7 @@ def mfff(
     """
 
     def residual(n: int) -> Pair:
-        return _residual(n, n, width, blocks, context)
+        return _residual(n, n, width, blocks, context, beta)
 
     nets: Autoencoder
     if isinstance(space, Torus) and not space.embedded:
@@ -99,7 +102,7 @@ def mlae(
     blocks: int = 2,
     channels: Sequence[int] = (16, 32, 64),
     base: Density | None = None,
-    beta: float = 10.0,
+    beta: Beta = 10.0,
     noise: float = 0.01,
     **options: Any,
 ) -> FreeFormFlow:
@@ -121,7 +124,7 @@ def mlae(
     torch.Size([3, 5])
     """
     if image_shape is None:
-        nets = _residual(dim, latent, width, blocks)
+        nets = _residual(dim, latent, width, blocks, 0, beta)
     else:
         encoder = ConvEncoder(image_shape, latent, channels)
         nets = Pair(encoder, ConvDecoder(latent, image_shape, channels), dim=dim, latent_dim=latent)
@@ -130,7 +133,8 @@ def mlae(
     return FreeFormFlow(Chain(scale, nets), base, beta=beta, noise=noise, **options)
 
 
-def _residual(dim: int, latent: int, width: int, blocks: int, context: int = 0) -> Pair:
+def _residual(dim: int, latent: int, width: int, blocks: int, context: int, beta: Beta) -> Pair:
+    context += not isinstance(beta, str | float | int)  # networks are told a weight that is drawn
     there, back = (
         ResidualNet(a, b, width, blocks, activation="silu", context=context) for a, b in ((dim, latent), (latent, dim))
     )

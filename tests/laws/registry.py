@@ -226,8 +226,10 @@ DENSITIES: dict[str, Case] = {
         lacks=_FLOW,
         estimated=True,
     ),
-    "FreeFormFlow: context": Case(
-        lambda: FreeFormFlow(smooth_realnvp(2, context=2).bijection, StandardNormal(2), probes=1, noise=0.1),
+    "FreeFormFlow: context, drawn beta": Case(
+        lambda: FreeFormFlow(
+            smooth_realnvp(2, context=3).bijection, StandardNormal(2), beta=(1.0, 100.0), probes=1, noise=0.1
+        ),
         lacks=_FLOW,
         estimated=True,
     ),

@@ -298,6 +298,37 @@ def test_warm_up_raises_the_weight_of_the_likelihood() -> None:
     assert shares == pytest.approx([0, 0.5, 1, 1], abs=1e-4)
 
 
+class Told(Autoencoder):
+    """Decodes as far off as it is told β is from the middle of its bounds."""
+
+    dim, latent_dim, context_dim, posterior = 2, 2, 1, None
+
+    def _encode(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return x
+
+    def _decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        assert context is not None
+        return z + context
+
+
+def test_a_drawn_beta_weighs_the_rows_that_are_told_it(generator: Generator) -> None:
+    """E β |xh − x|² with log β uniform on ± log 10 and xh − x = (p, p), p = log β / log 10: the integral of 10^p p² over
+    [−1, 1]. Outside of training all rows have one β, whose loss is that of a flow with this β."""
+    model = FreeFormFlow(Told(), StandardNormal(2), beta=(0.1, 10.0), probes=1).double()
+    x = torch.randn(200_000, 2, dtype=torch.float64, generator=generator)
+    terms = model.loss(x)
+    p = torch.linspace(-1, 1, 20_001, dtype=torch.float64)
+    wanted = float(torch.trapezoid(10**p * p**2, p))
+    assert float(terms["loss"] - terms["latent loss"]) == pytest.approx(wanted, abs=0.04)  # five standard errors
+    assert float(terms["reconstruction"]) == pytest.approx(2 / 3, abs=0.01)
+    assert model.autoencoder is model.at_beta(1.0).autoencoder
+    for beta, place in ((0.1, -1.0), (1.0, 0.0), (10.0, 1.0)):
+        figures = model.at_beta(beta).evaluate(x[:100])
+        assert figures["reconstruction"] == pytest.approx(2 * place**2)
+        assert figures["loss"] == pytest.approx(figures["nll encoder"] + beta * 2 * place**2)
+    assert model.evaluate(x[:100]) == model.at_beta(10.0).evaluate(x[:100])
+
+
 class Attention(nn.Module):
     """Of a point's coordinates to each other; torch's fused kernel has no forward derivatives."""
 
@@ -351,6 +382,11 @@ def test_refusals(unchecked: None) -> None:
         ),
         (lambda: FreeFormFlow(pair, normal, beta=-1.0), "`beta` of at least zero, got -1.0"),
         (lambda: FreeFormFlow(pair, normal, beta="big"), "`beta` of at least zero, got 'big'"),  # type: ignore[arg-type]
+        (lambda: FreeFormFlow(pair, normal, beta=(1.0, 10.0)), "one column of context more than it has itself"),
+        (lambda: FreeFormFlow(Told(), StandardNormal(2), beta=(2.0, 1.0)), "two positive bounds, the lower first; got"),
+        (lambda: FreeFormFlow(Told(), StandardNormal(2), beta=(1.0, 2.0)).at_beta(3.0), "beta from 1 to 2, got 3.0"),
+        (lambda: FreeFormFlow(pair, normal).at_beta(3.0), "is for flows trained with two bounds"),
+        (lambda: FreeFormFlow(pair, normal, beta_at=3.0), "beta_at=3.0 is for two bounds"),
         (lambda: FreeFormFlow(pair, normal, noise=math.nan), "`noise` of at least zero"),
         (lambda: FreeFormFlow(pair, normal, probes=4), "1 to 3 orthonormal ones"),
     ):
