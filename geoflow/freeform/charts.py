@@ -71,25 +71,27 @@ class OnCircles(Charted):
 
 @register
 class FromOrigin(Charted):
-    """Points as tangent vectors at the origin, by `log` and `exp` there: for hyperbolic spaces.
+    """Points as tangent vectors at one of them, by `log` and `exp` there: for spaces in which these are one to one.
 
-    Coordinates of the ball crowd at its edge, and those of the hyperboloid grow by exponentials: errors of a network in
-    them, small there, are many nats of the density far out. Reconstruction is measured in tangent vectors too.
+    Coordinates of the Poincaré ball crowd at its edge, and those of the hyperboloid grow by exponentials: errors of a
+    network in them, small there, are many nats of the density far out. Reconstruction is measured in tangent vectors too.
 
     Args:
         inside: an auto-encoder in `space.dim` coordinates.
-        space: with `exp` and `log` one to one at the projection of zero.
+        space: with `exp` and `log`.
+        origin: the point ``(ambient_dim,)``; None is the projection of zero.
     """
 
     origin: Tensor
 
-    def __init__(self, inside: Autoencoder, space: Manifold) -> None:
+    def __init__(self, inside: Autoencoder, space: Manifold, origin: Tensor | None = None) -> None:
         super().__init__(inside, space.ambient_dim)
         self.space = space
-        self.register_buffer("origin", space._project(torch.zeros(space.ambient_dim)), persistent=False)
+        origin = torch.zeros(space.ambient_dim) if origin is None else origin.detach().clone()
+        self.register_buffer("origin", space._project(origin))
 
     def _coordinates(self, x: Tensor) -> Tensor:
-        return self.space._coords(self.origin, self.space._log(self.origin, x))
+        return self.space._coords(self.origin, self.space._log(self.origin.expand_as(x), x))
 
     def _point(self, c: Tensor) -> Tensor:
         v = c @ self.space._tangent_basis(self.origin).mT

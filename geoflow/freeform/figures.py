@@ -8,7 +8,7 @@ from torch import Tensor
 
 from geoflow.density import weighted_mean
 from geoflow.freeform import exact
-from geoflow.freeform.probes import frame
+from geoflow.freeform.probes import frame, units
 from manifolds import Manifold
 
 Map = Callable[[Tensor], Tensor]
@@ -63,6 +63,8 @@ def densities(
             "nll encoder": float(weighted_mean(nll - log_e, weight)),
             "nll decoder": float(weighted_mean(nll + log_d, weight)),
         }
+    r = units(home, z, frame(home, z))
+    product = product if r is None else torch.linalg.solve(r, product @ r)
     one = torch.eye(product.shape[-1], dtype=product.dtype, device=product.device)
     figures["inverse defect"] = float(torch.linalg.matrix_norm(product - one, 2).median())
     return figures

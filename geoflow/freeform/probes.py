@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from manifolds import Manifold
+from manifolds import Euclidean, Manifold, PoincareBall, SpecialOrthogonal
 from manifolds.flat import Flat
 
 Kind = Literal["orthonormal", "gaussian", "rademacher"]
@@ -30,7 +30,7 @@ def frame(space: Manifold, x: Tensor) -> Tensor | None:
 
 @dataclass(frozen=True)
 class Probes:
-    """How tangent vectors v are drawn: v = Ru with R a basis of the tangent space, E uuᵀ = 1, so that E|v|² = dim.
+    """How tangent vectors v are drawn: v = Bu with B a basis of the tangent space, E uuᵀ = 1, so that E|v|² = dim.
 
     The variance of uᵀAu with A_s = (A + Aᵀ)/2 is
 
@@ -80,11 +80,36 @@ class Probes:
             return math.sqrt(self.dim) * u / u.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(u.dtype).tiny)
         return math.sqrt(self.dim) * torch.linalg.qr(u.movedim(0, -1))[0].movedim(-1, 0)
 
-    def tangent(self, space: Manifold, x: Tensor, generator: Generator | None = None) -> Tensor:
-        """v ``(count, *batch, ambient_dim)`` at points x, which is not differentiated. |v|² is that of the embedding."""
+    def pairs(self, space: Manifold, x: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """v and c ``(count, *batch, ambient_dim)`` at points x, which are not differentiated, with E vcᵀ = 1 there.
+
+        v = Bu, B orthonormal in the space's metric, and c the covector of the same coordinates, which vanishes on what is
+        normal in the embedding. Where the metric is the embedding's, up to a factor, B is taken orthonormal there, and
+        c = v. Elsewhere, as on positive definite matrices, vᵀAv would have the variance of A in badly chosen units.
+        """
         x = x.detach()
         u, basis = self.coordinates(x, generator), frame(space, x)
-        return u if basis is None else (basis @ u[..., None])[..., 0]
+        r = units(space, x, basis)
+        v, c = (u, u) if r is None else ((r @ u[..., None])[..., 0], torch.linalg.solve(r.mT, u[..., None])[..., 0])
+        if basis is None:
+            return v, c
+        ahead = (basis @ v[..., None])[..., 0]
+        return ahead, ahead if r is None else (basis @ c[..., None])[..., 0]
+
+
+def units(space: Manifold, x: Tensor, basis: Tensor | None) -> Tensor | None:
+    """r ``(*batch, dim, dim)`` with which `frame`'s basis, times r, is orthonormal in the metric.
+
+    None where the metric is the embedding's, up to a factor: r would be a rotation of one length.
+    """
+    if isinstance(space, Euclidean):
+        own = space._scale is None
+    else:
+        own = isinstance(space, PoincareBall | SpecialOrthogonal) or type(space)._log_volume is Manifold._log_volume
+    if own:
+        return None
+    b = space._tangent_basis(x)
+    return b if basis is None else basis.mT @ b
 
 
 def probes_for(space: Manifold, count: int | Literal["auto", "exact"] = "auto", kind: Kind = "orthonormal") -> Probes:

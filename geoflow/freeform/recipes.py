@@ -64,7 +64,7 @@ def mfff(
 
     Both networks start as the identity: untrained the density is the base's, and a base that is fitted to data by
     `prepare`, as a `Mixture`, is the start of the training. Angles enter and leave as points of circles, points of
-    hyperbolic spaces as tangent vectors at the origin (see `OnCircles` and `FromOrigin` in `freeform.charts`).
+    hyperbolic spaces as tangent vectors at the origin (see `OnCircles` and `FromOrigin`).
 
     Args:
         space: where data and base live.

@@ -6,8 +6,8 @@
     decoder surrogate   S = −sg(vᵀ J_f) J_g v        that of −log|det J_g| in the decoder (and the codes),
 
 sg meaning that no gradient passes. Their values mean nothing: they are about ±dim wherever g undoes f. On a manifold v
-lies in the tangent space at the code, |v|² is on average the dimension of the *manifold*, and all Jacobians are of the
-maps with their projections. [draxler2024, sorrenson2024, sorrenson2024m]
+lies in the tangent space at the code, |v|² is on average the dimension of the *manifold*, lengths and vᵀ being those of
+the metric there, and all Jacobians are of the maps with their projections. [draxler2024, sorrenson2024, sorrenson2024m]
 """
 
 from collections.abc import Callable
@@ -78,10 +78,10 @@ def volume_change(
     start = x.detach().clone().requires_grad_()
     with torch.enable_grad():
         z = encode(start)
-        v = probes.tangent(latent, z, generator)
+        v, c = probes.pairs(latent, z, generator)
         back, w = _pushed(decode, z, v, forward, recorded=kind != "encoder")
-        u = _pulled(z, start, v)
-        ahead, size = (u * w.detach()).sum(-1), (v * v).sum(-1)
+        u = _pulled(z, start, c)
+        ahead, size = (u * w.detach()).sum(-1), (c * v).sum(-1)
         if kind == "encoder":
             estimate = ahead
         else:

@@ -16,7 +16,7 @@ from geoflow.freeform import exact
 from geoflow.freeform.probes import Kind, Probes, frame, probes_for
 from geoflow.freeform.surrogate import volume_change
 from geoflow.nets import MLP
-from manifolds import Euclidean, Manifold, MeanFree
+from manifolds import Euclidean, Manifold, MeanFree, PoincareBall, SpecialOrthogonal
 from tests.laws.registry import MANIFOLDS, Case
 from tests.laws.tools import cases, close, untouched
 
@@ -177,16 +177,33 @@ def test_variances_of_probes(generator: Generator) -> None:
 @cases(MANIFOLDS)
 @torch.no_grad()
 def test_second_moments_of_probes(case: Case, generator: Generator) -> None:
-    """E vvᵀ is the projector onto the tangent space of the embedding, whose trace is the manifold's dimension."""
+    """E vcᵀ is the projector onto the tangent space of the embedding, of trace `dim`, and v of that length in the metric."""
     space, x = case.make(), rows(case, 1, generator)
     basis = frame(space, x)
     projector = (
         torch.eye(space.dim, dtype=x.dtype) if basis is None else (basis @ basis.mT).reshape(2 * basis.shape[-2:-1])
     )
+    many = x.expand(20_000, -1)
     for count, kind in ((1, "orthonormal"), (space.dim, "orthonormal"), (1, "gaussian"), (2, "rademacher")):
-        v = Probes(space.dim, count, kind).tangent(space, x.expand(20_000, -1), generator).flatten(0, 1)  # type: ignore[arg-type]
-        close((v.mT @ v) / len(v), projector, 6 * math.sqrt(2 / 20_000))
-        close(space.to_tangent(x, v[:50]), v[:50], 1e-12)
+        v, c = (t.flatten(0, 1) for t in Probes(space.dim, count, kind).pairs(space, many, generator))  # type: ignore[arg-type]
+        unit = float(v.norm(dim=-1).mean() * c.norm(dim=-1).mean()) / space.dim
+        close((v.mT @ c) / len(v), projector, 6 * unit * math.sqrt(2 / 20_000))
+        close(space.to_tangent(x, v[:50]), v[:50], 1e-12 * max(1.0, float(v.abs().max())))
+        if isinstance(space, PoincareBall | SpecialOrthogonal):
+            continue  # a factor away from the embedding's metric, whose lengths they keep
+        lengths = space.inner(x, v[:1000], v[:1000]).mean()
+        assert float(lengths) == pytest.approx(space.dim, rel=0.3 if kind == "gaussian" else 1e-6)
+
+
+def test_traces_are_estimated_in_the_units_of_the_metric(generator: Generator) -> None:
+    """cᵀ(SBS⁻¹)v on a space of units S is uᵀBu: other units of the coordinates make no noise."""
+    units, b = [1e-3, 1.0, 500.0], torch.randn(3, 3, dtype=torch.float64, generator=generator)
+    s = torch.tensor(units, dtype=torch.float64)
+    x = torch.zeros(50, 3, dtype=torch.float64)
+    v, c = Probes(3).pairs(Euclidean(3, scale=units), x, Generator().manual_seed(0))
+    u, _ = Probes(3).pairs(Euclidean(3), x, Generator().manual_seed(0))
+    a = s[:, None] * b / s
+    close(torch.einsum("...i,ij,...j->...", c, a, v), torch.einsum("...i,ij,...j->...", u, b, u), 1e-9)
 
 
 def test_refusals(unchecked: None) -> None:

@@ -70,8 +70,9 @@ class Scaled(Probes):
         super().__init__(dim, 1)
         self.scale = scale
 
-    def tangent(self, space: Manifold, x: Tensor, generator: Generator | None = None) -> Tensor:
-        return self.scale * super().tangent(space, x, generator)
+    def pairs(self, space: Manifold, x: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        v, c = super().pairs(space, x, generator)
+        return self.scale * v, self.scale * c
 
 
 def main() -> None:
