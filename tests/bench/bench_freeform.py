@@ -19,12 +19,12 @@ from geoflow.nets import ResidualNet
 from manifolds import Sphere
 from tests.bench.timing import interleaved, ratio, write
 
-BATCH, WIDTH, BLOCKS = 256, 256, 2
+BATCH, WIDTH, BLOCKS, DEPTH = 256, 256, 2, 1
 SAMPLE_CYCLES = {"z_sample_reconstruction": 1.0, "x_sample_reconstruction": 1.0}
 
 
 def nets(dim: int, width: int = WIDTH, blocks: int = BLOCKS) -> Pair:
-    there, back = (ResidualNet(dim, dim, width, blocks) for _ in range(2))
+    there, back = (ResidualNet(dim, dim, width, blocks, DEPTH) for _ in range(2))
     return Pair(there, back, dim=dim, latent_dim=dim)
 
 
