@@ -47,7 +47,7 @@ def densities(
     z = encode(x)
     nll = -latent(z)
     if home.dim < space.dim:
-        _, e = exact.columns(encode, x, space, forward)
+        _, e = exact.columns(encode, x, space, forward=False)  # one derivative for each of its few outputs
         _, d = exact.columns(decode, z, home, forward)
         basis = frame(home, z)
         product = (e if basis is None else basis.mT @ e) @ d

@@ -383,7 +383,8 @@ class FreeFormFlow(Coded):
 
         NLLs and the defect, the median of |J_f J_g − 1| (largest singular value), are of the first few hundred rows, as
         many as cost about as much as 20,000 evaluations of the networks; reconstruction is of all. A bottleneck has the
-        NLL of the decoder's surface alone.
+        NLL of the decoder's surface alone. That does not compare surfaces, and is small where an untrained decoder draws
+        a tiny one: there the loss, by which `fit` keeps weights, is the reconstruction.
         """
         n = rows_for(len(x), self.base.space.dim)
         few, some, share = x[:n], None if context is None else context[:n], None if weight is None else weight[:n]
@@ -395,7 +396,8 @@ class FreeFormFlow(Coded):
         with torch.no_grad():
             off = torch.cat([self._squared(b, self._to_data(c)(self._to_latent(c)(b))) for b, c in blocks(x, context)])
         error = float(weighted_mean(off, weight))
-        return {"loss": next(iter(found.values())) + self._beta * error, "reconstruction": error, **found}
+        loss = error if self.bottleneck else found["nll encoder"] + self._beta * error
+        return {"loss": loss, "reconstruction": error, **found}
 
     def verdict(self, figures: dict[str, float]) -> str | None:
         """Why the figures of `evaluate` must not be believed, or None."""

@@ -22,6 +22,7 @@ from geoflow import (
     Pair,
     Standardize,
     StandardNormal,
+    datasets,
     fit,
     load,
     save,
@@ -118,6 +119,22 @@ def test_a_bottleneck_estimates_the_trace_it_says(generator: Generator) -> None:
     z = x @ a.T
     close(on, StandardNormal(2).double().log_prob(z) - 0.5 * torch.logdet(b.T @ b), 1e-11)
     close(model.log_prob_decoder(x), on, 0.0)
+
+
+def test_a_bottleneck_is_kept_by_its_reconstruction() -> None:
+    """An untrained decoder draws a tiny surface, on which likelihoods are large: `fit` must not prefer it."""
+    torch.manual_seed(0)
+    decoder = MLP(1, 2, (16,), "silu")
+    with torch.no_grad():
+        decoder.layers[-1].weight.mul_(1e-3)  # type: ignore[operator]
+    model = FreeFormFlow(Pair(MLP(2, 1, (16,), "silu"), decoder, dim=2, latent_dim=1), StandardNormal(1), beta=1.0)
+    x = datasets.noisy_sine(2000, noise=0.1, seed=0).x
+    start = model.evaluate(x)
+    history = fit(model, x, epochs=12, batch_size=128, lr=5e-3, seed=0, progress=False)
+    end = model.evaluate(x)
+    assert start["nll on the manifold"] + start["reconstruction"] < end["nll on the manifold"] + end["reconstruction"]
+    assert history.best["step"] > 0
+    assert end["reconstruction"] < 0.5 * start["reconstruction"]
 
 
 def test_linear_maximum_likelihood_autoencoder_finds_the_long_axis() -> None:

@@ -83,24 +83,31 @@ def on_a_curve(beta: float) -> FreeFormFlow:
 
 
 def sine() -> Iterator[Row]:
-    """One latent coordinate for a noisy sine, 1500 steps; and what training on the decoder's own volume comes to."""
-    x = datasets.noisy_sine(20_000, noise=0.1, seed=0).x
+    """One latent coordinate for a noisy sine, 1500 steps, 5 seeds; and what training on the decoder's own volume comes to."""
+    x, test = (datasets.noisy_sine(n, noise=0.1, seed=seed).x for seed, n in enumerate((20_000, 4_000)))
     for beta in (1.0, 10.0):
-        torch.manual_seed(0)
-        model = on_a_curve(beta)
-        fit(model, x, epochs=steps(1500, len(x)), batch_size=256, lr=2e-3, seed=0, progress=False, patience=None)
-        figures, bend = model.evaluate(x[:4000]), curvature(model)
-        back = model.autoencoder.reconstruct(x[:4000])
-        off = float((back - x[:4000]).square().sum(-1).mean().detach())
-        nll = figures["nll on the manifold"]
-        said = "invalid" if model.verdict(figures) else "valid"
-        got = f"NLL {nll:.3f}, reconstruction {off:.4f}, curvature {bend:.2f}, {said}"
+        runs: list[tuple[float, float, float]] = []
+        valid = 0
+        for seed in range(5):
+            torch.manual_seed(seed)
+            model = on_a_curve(beta)
+            options: dict[str, Any] = {"batch_size": 256, "lr": 2e-3, "seed": seed, "progress": False, "patience": None}
+            fit(model, x, epochs=steps(1500, len(x)), **options)
+            figures = model.evaluate(test)
+            valid += model.verdict(figures) is None
+            off = float((model.autoencoder.reconstruct(test) - test).square().sum(-1).mean().detach())
+            runs.append((figures["nll on the manifold"], off, curvature(model)))
+        nll, offs, bends = zip(*runs, strict=True)
+        got = (
+            f"NLL {min(nll):.3f} to {max(nll):.3f}, reconstruction {min(offs):.4f} to {max(offs):.4f}, curvature "
+            f"{min(bends):.2f} to {max(bends):.2f}, {valid} of 5 valid"
+        )
         yield (
-            f"noisy sine, β {beta:.0f}",
+            f"noisy sine, β {beta:.0f}, 5 seeds",
             got,
             "1.775, .0163, 2.5" if beta == 1 else "1.781, .0104, 2.35",
-            "NLL in [1.6, 2.0], ≤ .025, ≤ 10",
-            1.6 <= nll <= 2.0 and off <= 0.025 and bend <= 10,
+            "NLL in [1.6, 2.0], ≤ .025, ≤ 10, each",
+            min(nll) >= 1.6 and max(nll) <= 2.0 and max(offs) <= 0.025 and max(bends) <= 10,
         )
     torch.manual_seed(0)
     model = on_a_curve(1.0)
@@ -165,7 +172,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     text = f"""# Anchors of free-form flows
 
-Made by `GEOFLOW_DATA=<folder> nox -s reproduce -- freeform` on {time.strftime("%Y-%m-%d")}, one thread, float32, one seed.
+Made by `GEOFLOW_DATA=<folder> nox -s reproduce -- freeform` on {time.strftime("%Y-%m-%d")}, one thread, float32, one seed where none are counted.
 Nats a row. The prototype's figures were measured before this library, with other networks.
 
 | what | measured | prototype | asked | holds |
