@@ -18,16 +18,18 @@ class Standardize(Bijection):
 
     Args:
         dim: number of columns.
-        per: ``"column"`` for each its own, ``"all"`` for one factor (images, particles).
+        per: ``"column"`` for each its own; ``"all"`` for one factor (images); ``"scale"`` for one factor, the root mean
+            square about zero, and no mean: what turns and renumbers centred particles does so after it as before, where a
+            mean of its own for each column would tell particles and directions apart.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, dim: int, per: Literal["column", "all"] = "column") -> None:
+    def __init__(self, dim: int, per: Literal["column", "all", "scale"] = "column") -> None:
         super().__init__(dim)
-        if per not in ("column", "all"):
-            raise ValueError(f"Standardize expects per='column' or 'all', got {per!r}.")
+        if per not in ("column", "all", "scale"):
+            raise ValueError(f"Standardize expects per='column', 'all' or 'scale', got {per!r}.")
         self.per = per
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("std", torch.ones(dim))
@@ -35,10 +37,10 @@ class Standardize(Bijection):
     def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
         """Take mean and standard deviation of the rows ``(n, dim)``; a constant column has neither and is refused."""
         rows = x.reshape(-1, self.dim).double()
-        mean = rows.mean(0)
+        mean = torch.zeros_like(rows[0]) if self.per == "scale" else rows.mean(0)
         std = (rows - mean).square().mean(0).sqrt()
         span = rows.amax(0) - rows.amin(0)
-        if self.per == "all":
+        if self.per != "column":
             std = std.square().mean().sqrt().expand(self.dim)
             span = span.amax().expand(self.dim)
         if bool((span == 0).any()):

@@ -11,22 +11,20 @@ either, whatever it has learned. How does one get a flow with which that holds e
 # --------------
 # In the plane, each pair of them with the same energy as a function of its distance, low at two distances: a double well.
 # Configurations are drawn from the density proportional to exp(−U), U the total energy in units of kT (temperature), by
-# many independent Monte Carlo chains. A row is four pairs of coordinates, centred. We measure lengths in units of two, so
-# that neighbours are about one apart.
+# many independent Monte Carlo chains. A row is four pairs of coordinates, centred.
 
 import math
 
 import matplotlib.pyplot as plt
 import torch
 
-from geoflow import Pair, datasets, fit, plots
+from geoflow import Chain, Pair, Standardize, datasets, fit, plots
 from geoflow.distributions import MeanFreeNormal
 from geoflow.freeform import FreeFormFlow
 from geoflow.nets import EGNN
 
-UNIT = 2.0
 data = datasets.dw4(draws=1200)
-train, held_out = data.x[~data.test] / UNIT, data.x[data.test] / UNIT
+train, held_out = data.x[~data.test], data.x[data.test]
 print(f"{len(train)} configurations to learn from, {len(held_out)} held out")
 
 # %%
@@ -39,15 +37,17 @@ print(f"{len(train)} configurations to learn from, {len(held_out)} held out")
 #     log p(x) = log p_base(f(x)) + log \|det ∂f/∂x\|,
 #
 # for any weights of the network f. Such a network is not invertible by construction; a free-form flow does not ask for
-# that, and trains a second one, g, to undo the first. [draxler2024, satorras2021] Centred configurations fill 6 of the 8
-# dimensions, and volumes are counted there.
+# that, and trains a second one, g, to undo the first. [draxler2024, satorras2021] Before it stands one factor for all
+# coordinates, since the network expects distances of about one; means and factors of each column would tell particles
+# apart. Centred configurations fill 6 of the 8 dimensions, and volumes are counted there.
 
 torch.manual_seed(0)
-nets = Pair(EGNN(4, 2, features=32, layers=2), EGNN(4, 2, features=32, layers=2), dim=8, latent_dim=8)
-flow = FreeFormFlow(nets, MeanFreeNormal(4, 2), beta=100.0, surrogate="conditional")
+nets = Pair(EGNN(4, 2, features=32, layers=3), EGNN(4, 2, features=32, layers=3), dim=8, latent_dim=8)
+flow = FreeFormFlow(Chain(Standardize(8, "scale"), nets), MeanFreeNormal(4, 2), beta=1000.0, surrogate="conditional")
 flow.prepare(train)
 untrained = flow.evaluate(held_out)["nll encoder"]  # of the base, for the networks start as the identity
-history = fit(flow, train, epochs=20, batch_size=64, lr=5e-3, seed=0, progress=False)
+noise = flow.sample(2000, generator=torch.Generator().manual_seed(0))
+history = fit(flow, train, epochs=32, batch_size=64, lr=5e-3, ema=0.99, seed=0, progress=False)
 print(history)
 
 # %%
@@ -79,16 +79,15 @@ assert squeezed > 0.1
 # Samples
 # -------
 # The energy says at once how good they are, for the flow has never seen it: it knows configurations only. It is a hard
-# judge: a particle a little too close or too far costs much. After these few hundred steps the flow is more than half of
+# judge: a particle a little too close or too far costs much. After these few hundred steps the flow is two thirds of
 # the way from its base to the truth, and not there.
 
 with torch.no_grad():
     samples = flow.sample(2000, generator=torch.Generator().manual_seed(0))
-    noise = flow.base.sample(2000, generator=torch.Generator().manual_seed(0))
     energies = {
         "truth": datasets.double_well_energy(data.x),
-        "samples of the flow": datasets.double_well_energy(UNIT * samples),
-        "samples of the base": datasets.double_well_energy(UNIT * noise),
+        "samples of the flow": datasets.double_well_energy(samples),
+        "samples of the base": datasets.double_well_energy(noise),
     }
 
 fig = plt.figure(figsize=(11.5, 4.4), layout="constrained")
@@ -104,7 +103,7 @@ ax.legend(frameon=False)
 for row, (name, points, color) in enumerate((("truth", held_out, plots.OTHER), ("flow", samples, plots.GEODESIC))):
     for column in range(4):
         ax = fig.add_subplot(grid[row, column])
-        dots = UNIT * points[column].reshape(4, 2)
+        dots = points[column].reshape(4, 2)
         for i in range(4):
             for j in range(i):
                 ax.plot(*dots[[i, j]].T, color=plots.STRAIGHT, lw=0.6, alpha=0.5)
@@ -124,7 +123,7 @@ print(f"NLL: base {untrained:.2f}, encoder {figures['nll encoder']:.2f}, decoder
 truth, flowed, base = (energy.median().item() for energy in energies.values())
 print(f"median energy: truth {truth:.1f}, flow {flowed:.1f}, base {base:.1f} kT")
 assert flow.verdict(figures) is None
-assert figures["nll encoder"] < untrained - 0.7
-assert abs(flowed - truth) < 0.6 * abs(base - truth)
+assert figures["nll encoder"] < untrained - 2.5
+assert abs(flowed - truth) < 0.5 * abs(base - truth)
 
 plt.show()
