@@ -45,11 +45,20 @@ from geoflow.distributions import (
     WrappedDensity,
     WrappedNormal,
 )
-from geoflow.flows import AffineCoupling, Permutation, Reflection, realnvp
-from geoflow.freeform import FlowMatching
-from geoflow.freeform.charts import FromOrigin, OnCircles
+from geoflow.flows import (
+    AffineCoupling,
+    Autoregressive,
+    LULinear,
+    Permutation,
+    Reflection,
+    SplineCoupling,
+    maf,
+    nsf,
+    realnvp,
+)
+from geoflow.freeform import FlowMatching, FromOrigin, OnCircles
 from geoflow.metrics import ImageFeatures
-from geoflow.nets import EGNN, MLP, ConvDecoder, ConvEncoder, ResidualNet
+from geoflow.nets import EGNN, MLP, ConvDecoder, ConvEncoder, MaskedMLP, ResidualNet
 from manifolds import (
     Euclidean,
     Hyperboloid,
@@ -404,6 +413,10 @@ RECIPES: dict[str, Case] = {
     "realnvp(2)": Case(lambda: realnvp(2)),
     "realnvp(5)": Case(lambda: realnvp(5)),
     "realnvp(4, context)": Case(lambda: realnvp(4, context=2)),
+    "nsf(2)": Case(lambda: nsf(2)),
+    "maf(3)": Case(lambda: maf(3)),
+    "maf(3, spline, context)": Case(lambda: maf(3, univariate="spline", context=2)),
+    "nsf(5, permute, context)": Case(lambda: nsf(5, mix="permute", context=2)),
 }
 """Flows that, untrained, are the diagonal Gaussian of the data they were prepared on."""
 
@@ -420,6 +433,14 @@ BIJECTIONS: dict[str, Case] = {
     "AffineCoupling(5)": Case(lambda: coupling(5)),
     "AffineCoupling(5, volume preserving)": Case(lambda: coupling(5, volume_preserving=True)),
     "AffineCoupling(3, context)": Case(lambda: coupling(3, context_dim=2)),
+    # smooth: a spline has one derivative at its knots, and no second
+    "SplineCoupling(2)": Case(lambda: SplineCoupling(2, hidden=(16,), activation="silu"), smooth=False),
+    "SplineCoupling(5, three bins)": Case(lambda: SplineCoupling(5, 0, (16,), "silu", 3, 1.0), smooth=False),
+    "SplineCoupling(3, context)": Case(lambda: SplineCoupling(3, 2, (16,), "silu"), smooth=False),
+    "Autoregressive(1)": Case(lambda: Autoregressive(1, hidden=(16,), activation="silu")),
+    "Autoregressive(4, context)": Case(lambda: Autoregressive(4, 2, (16,), "silu")),
+    "Autoregressive(3, spline)": Case(lambda: Autoregressive(3, 0, (16,), "silu", "spline"), smooth=False),
+    "LULinear(5)": Case(lambda: LULinear(5, order=[2, 0, 1, 4, 3])),
     "Permutation(5)": Case(lambda: Permutation(5, order=[2, 0, 1, 4, 3])),
     "Reflection(5)": Case(lambda: Reflection(5)),
     "Standardize(3)": Case(lambda: scaled(3)),
@@ -480,6 +501,8 @@ AUTOENCODERS: dict[str, Case] = {
 
 NETS: dict[str, Case] = {
     "MLP": Case(lambda: MLP(3, 2, (8,), "silu")),
+    "MaskedMLP": Case(lambda: MaskedMLP(4, 2, (8, 9), "silu")),
+    "MaskedMLP, context, no hidden layer": Case(lambda: MaskedMLP(3, 1, (), context=2)),
     "ResidualNet": Case(lambda: ResidualNet(3, 3, 8, 2, 1)),
     "ResidualNet, narrower, sin": Case(lambda: ResidualNet(4, 2, 8, 2, 1, "sin")),
     "ResidualNet, context": Case(lambda: ResidualNet(3, 3, 8, 2, 1, context=2)),

@@ -19,7 +19,7 @@ from geoflow import (
     load,
     save,
 )
-from geoflow.freeform.charts import FromOrigin
+from geoflow.freeform import FromOrigin
 from tests.laws.registry import AUTOENCODERS, BIJECTIONS, HOMES, RECIPES, Case, coupling
 from tests.laws.tools import (
     build,

@@ -1,0 +1,133 @@
+"""Rational-quadratic spline coupling: one half of the coordinates chooses a monotone curve for each of the other half."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad, softplus
+
+from geoflow import validate
+from geoflow.density import Context
+from geoflow.maps import Bijection, Data, Latent
+from geoflow.nets import MLP
+from geoflow.registry import register
+
+FLOOR = 1e-3
+"""Least share of a bin in the box, and least slope at a knot."""
+LEVEL = math.log(math.expm1(1 - FLOOR))
+"""Where softplus, with the floor, is one."""
+
+
+@register
+class SplineCoupling(Bijection):
+    """Split x = (a, b); each b_j ← g(b_j; θ_j) with θ a network of a and the context; the halves then change places.
+
+    g is monotone on [−box, box] and the identity outside: a quotient of two quadratics between each two of `bins` + 1
+    knots, with its slope given at the inner ones and one at both ends, so that it has one derivative everywhere. On a bin
+    from (x₀, y₀) of width w and height h, with slopes d₀ and d₁, s = h/w and t = (x − x₀)/w,
+
+        g = y₀ + h (s t² + d₀ t(1 − t)) / q,   g′ = s² (d₁ t² + 2 s t(1 − t) + d₀ (1 − t)²) / q²,
+        q = s + (d₁ + d₀ − 2s) t(1 − t).
+
+    The network's last layer starts at zero, so the coupling starts as the exchange of halves. Cost: one pass of the
+    network either way; the inverse solves a quadratic. [durkan2019]
+
+    Args:
+        dim: number of coordinates, at least two; a has the larger half.
+        context_dim: width of a float condition, concatenated to a.
+        hidden, activation: of the network (see `MLP`).
+        bins: pieces of each curve.
+        box: half the width of where curves bend; data of unit variance hardly leave five.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        context_dim: int = 0,
+        hidden: Sequence[int] = (64, 64),
+        activation: str = "relu",
+        bins: int = 8,
+        box: float = 5.0,
+    ) -> None:
+        super().__init__(dim)
+        if dim < 2:
+            raise ValueError(
+                "SplineCoupling expects dim >= 2, one half to condition the other; use a mixture in one dimension."
+            )
+        self.bins = validate.count(bins, "SplineCoupling", "bins", 2)
+        if not 0 < box < math.inf:
+            raise ValueError(f"SplineCoupling expects a positive, finite box, got {box}.")
+        if self.bins * FLOOR >= 1:
+            raise ValueError(f"SplineCoupling expects fewer than {1 / FLOOR:.0f} bins, got {bins}.")
+        self.context_dim, self.box = context_dim, float(box)
+        self.hidden, self.activation = tuple(hidden), activation
+        self.active = dim // 2
+        self.passive = dim - self.active
+        self.net = MLP(self.passive + context_dim, (3 * bins - 1) * self.active, hidden, activation, zero_last=True)
+
+    def _curve(self, a: Tensor, context: Context) -> Tensor:
+        """θ ``(*batch, active, 3 bins − 1)``."""
+        theta: Tensor = self.net(a if context is None else torch.cat([a, context], -1))
+        return theta.unflatten(-1, (self.active, 3 * self.bins - 1))
+
+    def _encode_and_log_det(self, x: Data, context: Context = None) -> tuple[Tensor, Tensor]:
+        a, b = x.split_with_sizes((self.passive, self.active), -1)
+        b, log_slope = spline(b, knots(self._curve(a, context), self.bins, self.box), self.box)
+        return torch.cat([b, a], -1), log_slope.sum(-1)
+
+    def _decode_and_log_det(self, z: Latent, context: Context = None) -> tuple[Tensor, Tensor]:
+        b, a = z.split_with_sizes((self.active, self.passive), -1)
+        b, log_slope = spline_inverse(b, knots(self._curve(a, context), self.bins, self.box), self.box)
+        return torch.cat([a, b], -1), log_slope.sum(-1)
+
+
+def knots(theta: Tensor, bins: int, box: float) -> Tensor:
+    """Places, values and slopes of the knots ``(..., 3, bins + 1)`` from free numbers ``(..., 3 bins − 1)``.
+
+    Widths and heights are softmaxes of the first 2 · bins, with a floor; slopes are softplus of the rest, one at zero.
+    """
+    shares = theta[..., : 2 * bins].unflatten(-1, (2, bins)).softmax(-1) * (1 - FLOOR * bins) + FLOOR
+    corners = 2 * box * pad(pad(shares.cumsum(-1)[..., :-1], (1, 0)), (0, 1), value=1.0) - box
+    slopes = pad(softplus(theta[..., 2 * bins :] + LEVEL) + FLOOR, (1, 1), value=1.0)
+    return torch.cat([corners, slopes[..., None, :]], -2)
+
+
+def spline(x: Tensor, table: Tensor, box: float) -> tuple[Tensor, Tensor]:
+    """g(x) and log g′(x), for x ``(...)`` and knots ``(..., 3, bins + 1)``; identity outside of the box."""
+    inside = x.clamp(-box, box)
+    x0, y0, d0, w, h, d1 = _bin(inside, table, 0)
+    s, t = h / w, (inside - x0) / w
+    rest = t * (1 - t)
+    q = s + (d1 + d0 - 2 * s) * rest
+    y = y0 + h * (s * t * t + d0 * rest) / q
+    log_slope = _log_slope(s, d0, d1, t, q)
+    return torch.where(inside == x, y, x), torch.where(inside == x, log_slope, torch.zeros_like(x))
+
+
+def spline_inverse(y: Tensor, table: Tensor, box: float) -> tuple[Tensor, Tensor]:
+    """The x with g(x) = y, and −log g′(x)."""
+    inside = y.clamp(-box, box)
+    x0, y0, d0, w, h, d1 = _bin(inside, table, 1)
+    s, up = h / w, inside - y0
+    bend = up * (d1 + d0 - 2 * s)
+    a, b, c = h * (s - d0) + bend, h * d0 - bend, -s * up
+    root = (b * b - 4 * a * c).clamp_min(0)
+    t = 2 * c / (-b - root.sqrt())  # of the two forms of the root the one that does not cancel
+    log_slope = _log_slope(s, d0, d1, t, s + (d1 + d0 - 2 * s) * t * (1 - t))
+    return torch.where(inside == y, x0 + t * w, y), torch.where(inside == y, -log_slope, torch.zeros_like(y))
+
+
+def _bin(x: Tensor, table: Tensor, row: int) -> tuple[Tensor, ...]:
+    """x₀, y₀, d₀, w, h, d₁ of the bin that each x is in, found in that row of the table."""
+    bins = table.shape[-1] - 1
+    index = (x[..., None] >= table[..., row, 1:bins]).sum(-1, keepdim=True)
+    both = torch.cat([index, index + 1], -1)[..., None, :].expand(*table.shape[:-1], 2)
+    left, right = table.gather(-1, both).unbind(-1)
+    (x0, y0, d0), (x1, y1, d1) = left.unbind(-1), right.unbind(-1)
+    return x0, y0, d0, x1 - x0, y1 - y0, d1
+
+
+def _log_slope(s: Tensor, d0: Tensor, d1: Tensor, t: Tensor, q: Tensor) -> Tensor:
+    u = 1 - t
+    return 2 * (s / q).log() + (d1 * t * t + 2 * s * t * u + d0 * u * u).log()
