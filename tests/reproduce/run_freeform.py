@@ -172,8 +172,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     text = f"""# Anchors of free-form flows
 
-Made by `GEOFLOW_DATA=<folder> nox -s reproduce -- freeform` on {time.strftime("%Y-%m-%d")}, one thread, float32, one seed where none are counted.
-Nats a row. The prototype's figures were measured before this library, with other networks.
+Made by `GEOFLOW_DATA=<folder> nox -s reproduce -- freeform` on {time.strftime("%Y-%m-%d")}, one thread, float32,
+one seed where none are counted. Nats a row. The prototype's figures were measured before this library, with other networks.
 
 | what | measured | prototype | asked | holds |
 |---|---|---|---|---|
