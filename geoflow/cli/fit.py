@@ -7,6 +7,7 @@ import math
 import re
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from geoflow.cli.parser import FIT_DEFAULTS
 from geoflow.columns import Bounded
 from geoflow.density import Density, log_prob_in_blocks
 from geoflow.distributions import GaussianMixture
-from geoflow.flows import realnvp
+from geoflow.flows import maf, nsf, realnvp
 from geoflow.nets.mlp import ACTIVATIONS
 from geoflow.tables import Table, choose, counter_columns, read, writable
 from geoflow.train import History
@@ -115,16 +116,20 @@ def _from_file(path: str) -> dict[str, Any]:
     return found
 
 
+FLOWS: dict[str, Callable[..., Density]] = {"realnvp": realnvp, "nsf": nsf, "maf": maf}
+"""Recipes by the words for them, which take the same settings."""
+
+
 def build(settings: dict[str, Any], train: Tensor, bounds: Bounded | None = None) -> Density:
     """The model that the settings ask for."""
     dim, kind = train.shape[1], settings["model"]
-    if kind == "realnvp":
+    if kind in FLOWS:
         if dim < 2:
-            raise ValueError("realnvp needs two columns or more: use --model mixture for one.")
+            raise ValueError(f"{kind} needs two columns or more: use --model mixture for one.")
         # On few rows a flow on one Gaussian loses to a plain mixture; on a mixture it starts where that ends.
         components = settings["components"] or _components(train if bounds is None else bounds.encode(train))
         base = None if components == 1 else GaussianMixture(dim, components, seed=settings["seed"])
-        return realnvp(
+        return FLOWS[kind](
             dim,
             depth=settings["depth"],
             hidden=settings["hidden"],
@@ -143,8 +148,10 @@ def _bounds(settings: dict[str, Any], table: Table) -> Bounded | None:
     asked = settings["bounds"]
     if not asked:
         return None
-    if settings["model"] != "realnvp":
-        raise ValueError(f"--bounds needs a flow: a {settings['model']} has tails everywhere; use --model realnvp.")
+    if settings["model"] not in FLOWS:
+        raise ValueError(
+            f"--bounds needs a flow: a {settings['model']} has tails everywhere; use --model {' or '.join(FLOWS)}."
+        )
     for name, bound in asked.items():
         table.raw.position(name)
         if name not in table.columns:

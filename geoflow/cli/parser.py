@@ -217,16 +217,15 @@ def _fit(verbs: "argparse._SubParsersAction[Parser]") -> None:
         help="where columns end: no density is put outside, and the model sees logs there",
     )
     group = p.add_argument_group("model and training")
-    kinds = ["realnvp", "gaussian", "mixture"]
+    kinds = ["realnvp", "nsf", "maf", "gaussian", "mixture"]
+    text = "default realnvp; nsf has splines, maf draws slowly; gaussian and mixture need no steps"
+    group.add_argument("--model", choices=kinds, default=none, help=text)
+    group.add_argument("--depth", type=positive, default=none, help="flows: number of layers (default 8)")
     group.add_argument(
-        "--model", choices=kinds, default=none, help="default realnvp; gaussian and mixture need no steps"
+        "--hidden", type=whole, default=none, metavar="N,N", help="flows: widths of their networks (64,64)"
     )
-    group.add_argument("--depth", type=positive, default=none, help="realnvp: number of couplings (default 8)")
-    group.add_argument(
-        "--hidden", type=whole, default=none, metavar="N,N", help="realnvp: widths of its networks (64,64)"
-    )
-    group.add_argument("--activation", default=none, help="realnvp: silu (default, smooth), relu (faster), tanh ...")
-    text = "mixture: how many Gaussians; realnvp: how many carry it (default: by BIC on the training rows)"
+    group.add_argument("--activation", default=none, help="flows: silu (default, smooth), relu (faster), tanh ...")
+    text = "mixture: how many Gaussians; flows: how many carry them (default: by BIC on the training rows)"
     group.add_argument("--components", type=positive, default=none, help=text)
     group.add_argument("--covariance", choices=["full", "diagonal"], default=none, help="mixture: of each component")
     group.add_argument(

@@ -110,8 +110,11 @@ def maf(
     activation: str = "relu",
     base: Density | None = None,
     bounds: Bounded | None = None,
+    generator: Generator | None = None,
 ) -> Flow:
-    """Masked autoregressive flow on standardised data, in turn from the first column and from the last. [papamakarios2017]
+    """Masked autoregressive flow on standardised, reflected data, from the first coordinate and the last in turn.
+
+    [papamakarios2017]
 
     Untrained, after `prepare`, it is the diagonal Gaussian of the data. Densities cost `depth` passes of a network,
     **draws `dim` times as many**.
@@ -123,9 +126,10 @@ def maf(
         hidden, univariate, activation: of the layers (see `Autoregressive`).
         base: the latent density; None is the standard normal.
         bounds: of the columns that have some, as `Bounded(low, high)`: no mass is put outside.
+        generator: of the reflection (the networks' weights come from the global generator).
     """
     depth = validate.count(depth, "maf", "depth", 1)
     parts: list[Bijection] = [] if bounds is None else [bounds]
-    parts.append(Standardize(dim))
+    parts += [Standardize(dim), Reflection(dim, generator=generator)]
     parts += [Autoregressive(dim, context, hidden, activation, univariate) for _ in range(depth)]
     return Flow(ChainBijection(*parts), base if base is not None else StandardNormal(dim))

@@ -395,6 +395,15 @@ def test_bounds_keep_the_density_inside(capsys, tmp_path):
     assert "1 of 201 rows are not inside --bounds T=0: (line 2: 0; 1 lie on a bound" in line
     assert "no column 'Z'" in refused(capsys, "fit", on, "--bounds", "Z=0:", "--out", model)
     assert "such as T=0:" in refused(capsys, "fit", on, "--bounds", "T:0", "--out", model)
-    assert "use --model realnvp" in refused(
+    assert "use --model realnvp or nsf or maf" in refused(
         capsys, "fit", on, "--bounds", "T=-1:", "--model", "mixture", "--out", model
     )
+
+
+@pytest.mark.parametrize("name", ["nsf", "maf"])
+def test_other_flows_by_name(capsys, tmp_path, name):
+    rows = np.random.default_rng(0).normal(size=(200, 2)).tolist()
+    path, model = write_csv(tmp_path / "t.csv", ["a", "b"], rows), tmp_path / "m.safetensors"
+    assert run(capsys, "fit", path, "--model", name, *TINY, "--out", model)[0] == 0
+    assert describe(model)["config"]["model"] == name
+    assert len(read_back(run(capsys, "sample", model, "-n", 7)[1])[1]) == 7
