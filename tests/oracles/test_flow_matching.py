@@ -191,7 +191,7 @@ def test_log_prob_is_the_volume_change_of_the_flow(case: Case, generator: Genera
     """log p(Φ(x)) = log p_base(x) − log|det DΦ(x)|, the determinant by derivatives of the solved flow itself."""
     space, x = points(case, 6, generator)
     flow = rough(space, size=0.7, steps=16)
-    moved, log_det = exact.log_det(lambda y: flow._push(y, None), x, space, space)
+    moved, log_det = exact.log_det(lambda y: flow._carry(y, None), x, space, space)
     assert (moved - x).abs().max() > 0.05
     assert log_det.abs().max() > 1e-2 or "Sphere(1)" in repr(space)
     close(flow.log_prob(moved.detach()), flow.base.log_prob(x) - log_det, 2e-4)
