@@ -6,9 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from geoflow import validate
 from geoflow.density import Context
-from geoflow.flows.spline import knots, spline, spline_inverse
+from geoflow.flows.spline import bins_and_box, knots, spline, spline_inverse
 from geoflow.maps import Bijection, Data, Latent
 from geoflow.nets import MaskedMLP
 from geoflow.registry import register
@@ -45,11 +44,11 @@ class Autoregressive(Bijection):
         super().__init__(dim)
         if univariate not in ("affine", "spline"):
             raise ValueError(f"Autoregressive expects univariate='affine' or 'spline', got {univariate!r}.")
-        if clamp <= 0 or box <= 0:
-            raise ValueError(f"Autoregressive expects a positive clamp and box, got {clamp} and {box}.")
+        if clamp <= 0:
+            raise ValueError(f"Autoregressive expects clamp > 0, got {clamp}.")
         self.context_dim, self.univariate, self.clamp = context_dim, univariate, float(clamp)
         self.hidden, self.activation = tuple(hidden), activation
-        self.bins, self.box = validate.count(bins, "Autoregressive", "bins", 2), float(box)
+        self.bins, self.box = bins_and_box(bins, box, "Autoregressive")
         each = 2 if univariate == "affine" else 3 * bins - 1
         self.net = MaskedMLP(dim, each, hidden, activation, context_dim, zero_last=True)
 

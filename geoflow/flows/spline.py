@@ -8,9 +8,7 @@ from torch import Tensor
 from torch.nn.functional import pad, softplus
 
 from geoflow import validate
-from geoflow.density import Context
-from geoflow.maps import Bijection, Data, Latent
-from geoflow.nets import MLP
+from geoflow.flows.halves import Coupling
 from geoflow.registry import register
 
 FLOOR = 1e-3
@@ -20,7 +18,7 @@ LEVEL = math.log(math.expm1(1 - FLOOR))
 
 
 @register
-class SplineCoupling(Bijection):
+class SplineCoupling(Coupling):
     """Split x = (a, b); each b_j ← g(b_j; θ_j) with θ a network of a and the context; the halves then change places.
 
     g is monotone on [−box, box] and the identity outside: a quotient of two quadratics between each two of `bins` + 1
@@ -50,36 +48,28 @@ class SplineCoupling(Bijection):
         bins: int = 8,
         box: float = 5.0,
     ) -> None:
-        super().__init__(dim)
-        if dim < 2:
-            raise ValueError(
-                "SplineCoupling expects dim >= 2, one half to condition the other; use a mixture in one dimension."
-            )
-        self.bins = validate.count(bins, "SplineCoupling", "bins", 2)
-        if not 0 < box < math.inf:
-            raise ValueError(f"SplineCoupling expects a positive, finite box, got {box}.")
-        if self.bins * FLOOR >= 1:
-            raise ValueError(f"SplineCoupling expects fewer than {1 / FLOOR:.0f} bins, got {bins}.")
-        self.context_dim, self.box = context_dim, float(box)
-        self.hidden, self.activation = tuple(hidden), activation
-        self.active = dim // 2
-        self.passive = dim - self.active
-        self.net = MLP(self.passive + context_dim, (3 * bins - 1) * self.active, hidden, activation, zero_last=True)
+        bins, box = bins_and_box(bins, box, "SplineCoupling")
+        super().__init__(dim, context_dim, hidden, activation, 3 * bins - 1)
+        self.bins, self.box = bins, box
 
-    def _curve(self, a: Tensor, context: Context) -> Tensor:
-        """θ ``(*batch, active, 3 bins − 1)``."""
-        theta: Tensor = self.net(a if context is None else torch.cat([a, context], -1))
-        return theta.unflatten(-1, (self.active, 3 * self.bins - 1))
+    def _knots(self, theta: Tensor) -> Tensor:
+        return knots(theta.unflatten(-1, (self.active, 3 * self.bins - 1)), self.bins, self.box)
 
-    def _encode_and_log_det(self, x: Data, context: Context = None) -> tuple[Tensor, Tensor]:
-        a, b = x.split_with_sizes((self.passive, self.active), -1)
-        b, log_slope = spline(b, knots(self._curve(a, context), self.bins, self.box), self.box)
-        return torch.cat([b, a], -1), log_slope.sum(-1)
+    def _there(self, b: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        return spline(b, self._knots(theta), self.box)
 
-    def _decode_and_log_det(self, z: Latent, context: Context = None) -> tuple[Tensor, Tensor]:
-        b, a = z.split_with_sizes((self.active, self.passive), -1)
-        b, log_slope = spline_inverse(b, knots(self._curve(a, context), self.bins, self.box), self.box)
-        return torch.cat([a, b], -1), log_slope.sum(-1)
+    def _back(self, b: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        return spline_inverse(b, self._knots(theta), self.box)
+
+
+def bins_and_box(bins: int, box: float, who: str) -> tuple[int, float]:
+    """Both, if a spline can have them."""
+    bins = validate.count(bins, who, "bins", 2)
+    if bins * FLOOR >= 1:
+        raise ValueError(f"{who} expects fewer than {1 / FLOOR:.0f} bins, got {bins}.")
+    if not 0 < box < math.inf:
+        raise ValueError(f"{who} expects a positive, finite box, got {box}.")
+    return bins, float(box)
 
 
 def knots(theta: Tensor, bins: int, box: float) -> Tensor:
