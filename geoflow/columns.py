@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from geoflow.density import Context
-from geoflow.maps import Bijection, Data, Latent
+from geoflow.maps import Bijection, Data, FeaturesFirst, Latent, Turned
 from geoflow.registry import register
 
 
 @register
-class Standardize(Bijection):
+class Standardize(FeaturesFirst):
     """z = (x − mean) / std, with the training data's mean and standard deviation, set by `prepare`.
 
     Args:
@@ -53,11 +53,11 @@ class Standardize(Bijection):
     def residual(self, x: Data, xh: Data) -> Data:
         return (xh - x) / self.std
 
-    def _encode_and_log_det(self, x: Data, context: Context = None) -> tuple[Tensor, Tensor]:
-        return (x - self.mean) / self.std, -self.std.log().sum().expand(x.shape[:-1])
+    def _encode_turned(self, x: Turned, context: Context = None) -> tuple[Turned, Tensor]:
+        return (x.contiguous() - self.mean[:, None]) / self.std[:, None], -self.std.log().sum()
 
-    def _decode_and_log_det(self, z: Latent, context: Context = None) -> tuple[Tensor, Tensor]:
-        return z * self.std + self.mean, self.std.log().sum().expand(z.shape[:-1])
+    def _decode_turned(self, z: Turned, context: Context = None) -> tuple[Turned, Tensor]:
+        return z * self.std[:, None] + self.mean[:, None], self.std.log().sum()
 
 
 @register

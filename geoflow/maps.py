@@ -5,7 +5,7 @@ To write a map give `_encode` and `_decode`; for a bijection `_encode_and_log_de
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -20,6 +20,10 @@ from manifolds.shapes import Values
 
 Data = Float[Tensor, "*#batch data"]
 Latent = Float[Tensor, "*#batch latent"]
+Turned = Float[Tensor, "_ n"]
+"""Points with their coordinates in front."""
+Volume = Tensor | None
+"""A log-det ``(n,)``, or 0-d if it is the same for all points; None where volumes do not change."""
 
 
 class Autoencoder(nn.Module, ABC):
@@ -110,6 +114,54 @@ class Bijection(Autoencoder):
 
     def _decode(self, z: Latent, context: Context = None) -> Data:
         return self._decode_and_log_det(z, context)[0]
+
+    def _encode_turned(self, x: Turned, context: Context = None) -> tuple[Turned, Volume]:
+        """`_encode_and_log_det` of points with their coordinates in front (see `FeaturesFirst`)."""
+        z, log_det = self._encode_and_log_det(x.mT, turned(context))
+        return z.mT, log_det
+
+    def _decode_turned(self, z: Turned, context: Context = None) -> tuple[Turned, Volume]:
+        x, log_det = self._decode_and_log_det(z.mT, turned(context))
+        return x.mT, log_det
+
+
+class FeaturesFirst(Bijection):
+    """A bijection that is written for points with their coordinates in front, x ``(dim, n)``.
+
+    One coordinate of all points then lies together in memory: halves are pieces of it, and what a small network does
+    is few and long operations. On tables that is about half of the time of a flow. Write `_encode_turned` and
+    `_decode_turned`, with a log-det ``(n,)``, 0-d if it is the same for all points, or None for no change of volume;
+    a chain turns its points once.
+    """
+
+    @abstractmethod
+    def _encode_turned(self, x: Turned, context: Context = None) -> tuple[Turned, Volume]: ...
+
+    @abstractmethod
+    def _decode_turned(self, z: Turned, context: Context = None) -> tuple[Turned, Volume]: ...
+
+    def _encode_and_log_det(self, x: Data, context: Context = None) -> tuple[Tensor, Tensor]:
+        return _by_turning(self._encode_turned, x, context)
+
+    def _decode_and_log_det(self, z: Latent, context: Context = None) -> tuple[Tensor, Tensor]:
+        return _by_turning(self._decode_turned, z, context)
+
+
+def _by_turning(
+    verb: Callable[[Turned, Context], tuple[Turned, Volume]], x: Tensor, context: Context
+) -> tuple[Tensor, Tensor]:
+    """The verb at points ``(*batch, dim)``: turned, and back."""
+    lead = x.shape[:-1]
+    if context is not None:
+        context = turned(context.reshape(-1, *context.shape[len(lead) :]))
+    y, log_det = verb(x.reshape(-1, x.shape[-1]).mT, context)
+    volume = x.new_zeros(lead) if log_det is None else log_det.expand(y.shape[-1]).reshape(lead)
+    return y.mT.reshape(*lead, len(y)), volume
+
+
+def turned(context: Tensor | None) -> Tensor | None:
+    """Float conditions with their numbers in front, or the other way; labels as they are."""
+    return context if context is None or context.dim() < 2 else context.mT
 
 
 @register
@@ -252,7 +304,7 @@ class Chain(_Parts):
 
 
 @register
-class ChainBijection(_Parts, Bijection):
+class ChainBijection(_Parts, FeaturesFirst):
     """Bijections one after the other; log-dets add up."""
 
     def __init__(self, *parts: Bijection) -> None:
@@ -262,24 +314,28 @@ class ChainBijection(_Parts, Bijection):
             raise TypeError(f"ChainBijection expects bijections, got {', '.join(wrong)}: Chain takes any auto-encoder.")
         self.posterior = None
 
-    def _encode_and_log_det(self, x: Data, context: Context = None) -> tuple[Tensor, Tensor]:
-        x, total = self.parts[0]._encode_and_log_det(x, given(self.parts[0], context))  # type: ignore[operator]
-        for part in self.parts[1:]:
-            x, log_det = part._encode_and_log_det(x, given(part, context))  # type: ignore[operator]
-            total = total + log_det
+    def _encode_turned(self, x: Turned, context: Context = None) -> tuple[Turned, Volume]:
+        total: Volume = None
+        for part in self.parts:
+            x, log_det = part._encode_turned(x, given(part, context))  # type: ignore[operator]
+            total = added(total, log_det)
         return x, total
 
-    def _decode_and_log_det(self, z: Latent, context: Context = None) -> tuple[Tensor, Tensor]:
-        last = self.parts[-1]
-        z, total = last._decode_and_log_det(z, given(last, context))  # type: ignore[operator]
-        for part in reversed(self.parts[:-1]):
-            z, log_det = part._decode_and_log_det(z, given(part, context))  # type: ignore[operator]
-            total = total + log_det
+    def _decode_turned(self, z: Turned, context: Context = None) -> tuple[Turned, Volume]:
+        total: Volume = None
+        for part in reversed(self.parts):
+            z, log_det = part._decode_turned(z, given(part, context))  # type: ignore[operator]
+            total = added(total, log_det)
         return z, total
 
 
+def added(a: Volume, b: Volume) -> Volume:
+    """The sum of two changes of volume."""
+    return b if a is None else a if b is None else a + b
+
+
 @register
-class Inverse(Bijection):
+class Inverse(FeaturesFirst):
     """A bijection with encode and decode exchanged."""
 
     def __init__(self, bijection: Bijection) -> None:
@@ -287,8 +343,8 @@ class Inverse(Bijection):
         self.bijection = bijection
         self.context_dim, self.classes = bijection.context_dim, bijection.classes
 
-    def _encode_and_log_det(self, x: Data, context: Context = None) -> tuple[Tensor, Tensor]:
-        return self.bijection._decode_and_log_det(x, context)
+    def _encode_turned(self, x: Turned, context: Context = None) -> tuple[Turned, Volume]:
+        return self.bijection._decode_turned(x, context)
 
-    def _decode_and_log_det(self, z: Latent, context: Context = None) -> tuple[Tensor, Tensor]:
-        return self.bijection._encode_and_log_det(z, context)
+    def _decode_turned(self, z: Turned, context: Context = None) -> tuple[Turned, Volume]:
+        return self.bijection._encode_turned(z, context)

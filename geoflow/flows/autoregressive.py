@@ -8,13 +8,13 @@ from torch import Tensor
 
 from geoflow.density import Context
 from geoflow.flows.spline import bins_and_box, knots, spline, spline_inverse
-from geoflow.maps import Bijection, Data, Latent
+from geoflow.maps import FeaturesFirst, Turned, Volume
 from geoflow.nets import MaskedMLP
 from geoflow.registry import register
 
 
 @register
-class Autoregressive(Bijection):
+class Autoregressive(FeaturesFirst):
     """z_i = g(x_i; θ_i), θ_i a masked network of x_0 … x_{i−1} and the context; then the order of coordinates turns round.
 
     g is affine, x eˢ + t with s = c tanh(r / c), or a rational-quadratic spline (see `SplineCoupling`). Encoding is one
@@ -52,19 +52,19 @@ class Autoregressive(Bijection):
         each = 2 if univariate == "affine" else 3 * bins - 1
         self.net = MaskedMLP(dim, each, hidden, activation, context_dim, zero_last=True)
 
-    def _theta(self, x: Tensor, context: Context) -> Tensor:
-        """θ ``(*batch, dim, ·)``."""
-        theta: Tensor = self.net(x, context)
-        return theta.unflatten(-1, (self.dim, self.net.each))
+    def _theta(self, x: Turned, context: Context) -> Tensor:
+        """θ ``(dim, ·, n)``."""
+        theta: Tensor = self.net.turned(x, context)
+        return theta.unflatten(0, (self.dim, self.net.each))
 
-    def _there(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    def _there(self, x: Turned, theta: Tensor) -> tuple[Tensor, Tensor]:
         """g(x) and log g′(x)."""
         if self.univariate == "spline":
             return spline(x, knots(theta, self.bins, self.box), self.box)
         s, t = self._scale(theta)
         return torch.addcmul(t, x, s.exp()), s
 
-    def _back(self, z: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    def _back(self, z: Turned, theta: Tensor) -> tuple[Tensor, Tensor]:
         """The x with g(x) = z, and −log g′(x)."""
         if self.univariate == "spline":
             return spline_inverse(z, knots(theta, self.bins, self.box), self.box)
@@ -72,20 +72,20 @@ class Autoregressive(Bijection):
         return (z - t) * (-s).exp(), -s
 
     def _scale(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        r, t = theta.unbind(-1)
+        r, t = theta.unbind(1)
         return self.clamp * torch.tanh(r / self.clamp), t
 
-    def _encode_and_log_det(self, x: Data, context: Context = None) -> tuple[Tensor, Tensor]:
-        z, log_slope = self._there(x, self._theta(x, context))
-        return z.flip(-1), log_slope.sum(-1)
+    def _encode_turned(self, x: Turned, context: Context = None) -> tuple[Turned, Volume]:
+        z, log_slope = self._there(x, self._theta(x.contiguous(), context))
+        return z.flip(0), log_slope.sum(0)
 
-    def _decode_and_log_det(self, z: Latent, context: Context = None) -> tuple[Tensor, Tensor]:
+    def _decode_turned(self, z: Turned, context: Context = None) -> tuple[Turned, Volume]:
         known: list[Tensor] = []
         log_slopes: list[Tensor] = []
-        rest = z.flip(-1).split(1, -1)
+        rest = z.flip(0).split(1)
         for i, value in enumerate(rest):
-            theta = self._theta(torch.cat([*known, *rest[i:]], -1), context)  # blind to what is not known yet
-            x, log_slope = self._back(value, theta[..., i : i + 1, :])
+            theta = self._theta(torch.cat([*known, *rest[i:]]), context)  # blind to what is not known yet
+            x, log_slope = self._back(value, theta[i : i + 1])
             known.append(x)
             log_slopes.append(log_slope)
-        return torch.cat(known, -1), torch.cat(log_slopes, -1).sum(-1)
+        return torch.cat(known), torch.cat(log_slopes).sum(0)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from geoflow.flows.halves import Coupling
+from geoflow.maps import Turned
 from geoflow.registry import register
 
 
@@ -40,15 +41,15 @@ class AffineCoupling(Coupling):
             raise ValueError(f"AffineCoupling expects clamp > 0, got {clamp}.")
         self.clamp, self.volume_preserving = clamp, volume_preserving
 
-    def _log_scale_and_shift(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        r, t = theta.chunk(2, -1)
+    def _log_scale_and_shift(self, theta: Turned) -> tuple[Tensor, Tensor]:
+        r, t = theta.chunk(2)
         s = self.clamp * torch.tanh(r / self.clamp)
-        return (s - s.mean(-1, keepdim=True) if self.volume_preserving else s), t
+        return (s - s.mean(0, keepdim=True) if self.volume_preserving else s), t
 
-    def _there(self, b: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    def _there(self, b: Turned, theta: Turned) -> tuple[Tensor, Tensor]:
         s, t = self._log_scale_and_shift(theta)
         return torch.addcmul(t, b, s.exp()), s
 
-    def _back(self, b: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    def _back(self, b: Turned, theta: Turned) -> tuple[Tensor, Tensor]:
         s, t = self._log_scale_and_shift(theta)
         return (b - t) * (-s).exp(), -s

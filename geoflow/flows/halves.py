@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from geoflow.density import Context
-from geoflow.maps import Bijection, Data, Latent
+from geoflow.maps import FeaturesFirst, Turned, Volume
 from geoflow.nets import MLP
 
 
-class Coupling(Bijection):
+class Coupling(FeaturesFirst):
     """Split x = (a, b); b ← g(b; θ) with θ a network of a and the context; the halves then change places.
 
     The network's last layer starts at zero. Returning (b, a) makes the next coupling transform a without a further
@@ -36,22 +36,22 @@ class Coupling(Bijection):
         self.net = MLP(self.passive + context_dim, each * self.active, hidden, activation, zero_last=True)
 
     @abstractmethod
-    def _there(self, b: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """g(b; θ) and log g′, coordinate by coordinate ``(*batch, active)``, for θ ``(*batch, each · active)``."""
+    def _there(self, b: Turned, theta: Turned) -> tuple[Tensor, Tensor]:
+        """g(b; θ) and log g′, each ``(active, n)``, for θ ``(each · active, n)``."""
 
     @abstractmethod
-    def _back(self, b: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    def _back(self, b: Turned, theta: Turned) -> tuple[Tensor, Tensor]:
         """The inverse and its log slope."""
 
-    def _theta(self, a: Tensor, context: Context) -> Tensor:
-        return self.net(a if context is None else torch.cat([a, context], -1))
+    def _theta(self, a: Turned, context: Context) -> Turned:
+        return self.net.turned(a if context is None else torch.cat([a, context]))
 
-    def _encode_and_log_det(self, x: Data, context: Context = None) -> tuple[Tensor, Tensor]:
-        a, b = x.split_with_sizes((self.passive, self.active), -1)
+    def _encode_turned(self, x: Turned, context: Context = None) -> tuple[Turned, Volume]:
+        a, b = x.contiguous().split_with_sizes((self.passive, self.active))
         b, log_slope = self._there(b, self._theta(a, context))
-        return torch.cat([b, a], -1), log_slope.sum(-1)
+        return torch.cat([b, a]), log_slope.sum(0)
 
-    def _decode_and_log_det(self, z: Latent, context: Context = None) -> tuple[Tensor, Tensor]:
-        b, a = z.split_with_sizes((self.active, self.passive), -1)
+    def _decode_turned(self, z: Turned, context: Context = None) -> tuple[Turned, Volume]:
+        b, a = z.contiguous().split_with_sizes((self.active, self.passive))
         b, log_slope = self._back(b, self._theta(a, context))
-        return torch.cat([a, b], -1), log_slope.sum(-1)
+        return torch.cat([a, b]), log_slope.sum(0)

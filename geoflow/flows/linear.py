@@ -7,12 +7,12 @@ from torch import Generator, Tensor, nn
 
 from geoflow.density import Context
 from geoflow.flows.permutation import Permutation
-from geoflow.maps import Bijection, Data, Latent
+from geoflow.maps import FeaturesFirst, Turned, Volume
 from geoflow.registry import register
 
 
 @register
-class LULinear(Bijection):
+class LULinear(FeaturesFirst):
     """z = L U P x, P a fixed permutation, L unit lower and U upper triangular with diagonal eˡ: log det = Σ l.
 
     Starts as the permutation. Between couplings it lets every coordinate meet every other, and turns the axes to where
@@ -39,14 +39,13 @@ class LULinear(Bijection):
         """L without its diagonal of ones, and U."""
         return self.triangles.tril(-1), self.triangles.triu(1) + self.log_diagonal.exp().diag()
 
-    def _encode_and_log_det(self, x: Data, context: Context = None) -> tuple[Tensor, Tensor]:
+    def _encode_turned(self, x: Turned, context: Context = None) -> tuple[Turned, Volume]:
         lower, upper = self._factors()
-        y = self.permutation._encode(x) @ upper.mT
-        return y + y @ lower.mT, self.log_diagonal.sum().expand(x.shape[:-1])
+        y = upper @ self.permutation._encode_turned(x)[0]
+        return torch.addmm(y, lower, y), self.log_diagonal.sum()
 
-    def _decode_and_log_det(self, z: Latent, context: Context = None) -> tuple[Tensor, Tensor]:
+    def _decode_turned(self, z: Turned, context: Context = None) -> tuple[Turned, Volume]:
         lower, upper = self._factors()
-        rows = z.reshape(-1, self.dim)
-        y = torch.linalg.solve_triangular(lower.mT, rows, upper=True, left=False, unitriangular=True)
-        x = torch.linalg.solve_triangular(upper.mT, y, upper=False, left=False)
-        return self.permutation._decode(x.reshape(z.shape)), -self.log_diagonal.sum().expand(z.shape[:-1])
+        y = torch.linalg.solve_triangular(lower, z, upper=False, unitriangular=True)
+        x = torch.linalg.solve_triangular(upper, y, upper=True)
+        return self.permutation._decode_turned(x)[0], -self.log_diagonal.sum()

@@ -6,12 +6,12 @@ import torch
 from torch import Generator, Tensor
 
 from geoflow.density import Context
-from geoflow.maps import Bijection, Data, Latent
+from geoflow.maps import FeaturesFirst, Turned, Volume
 from geoflow.registry import register
 
 
 @register
-class Permutation(Bijection):
+class Permutation(FeaturesFirst):
     """z_i = x_{order[i]}; volume preserving.
 
     Args:
@@ -35,8 +35,8 @@ class Permutation(Bijection):
         """The permutation as a list."""
         return self.index.tolist()
 
-    def _encode_and_log_det(self, x: Data, context: Context = None) -> tuple[Tensor, Tensor]:
-        return x.index_select(-1, self.index), x.new_zeros(x.shape[:-1])
+    def _encode_turned(self, x: Turned, context: Context = None) -> tuple[Turned, Volume]:
+        return x.index_select(0, self.index), None
 
-    def _decode_and_log_det(self, z: Latent, context: Context = None) -> tuple[Tensor, Tensor]:
-        return z.index_select(-1, self.back), z.new_zeros(z.shape[:-1])
+    def _decode_turned(self, z: Turned, context: Context = None) -> tuple[Turned, Volume]:
+        return z.index_select(0, self.back), None

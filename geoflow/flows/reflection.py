@@ -7,12 +7,12 @@ import torch
 from torch import Generator, Tensor
 
 from geoflow.density import Context
-from geoflow.maps import Bijection, Data, Latent
+from geoflow.maps import FeaturesFirst, Turned, Volume
 from geoflow.registry import register
 
 
 @register
-class Reflection(Bijection):
+class Reflection(FeaturesFirst):
     """z = x − 2 v ⟨v, x⟩ / |v|², Householder's reflection: its own inverse, volume preserving, exact in every dtype.
 
     Before affine couplings it takes independent columns out of alignment with the axes. There a coupling that starts as
@@ -43,9 +43,9 @@ class Reflection(Bijection):
         """v as a list."""
         return self.v.tolist()
 
-    def _encode_and_log_det(self, x: Data, context: Context = None) -> tuple[Tensor, Tensor]:
-        share = (x * self.v).sum(-1, keepdim=True) * (-2 / (self.v * self.v).sum())
-        return torch.addcmul(x, share, self.v), x.new_zeros(x.shape[:-1])
+    def _encode_turned(self, x: Turned, context: Context = None) -> tuple[Turned, Volume]:
+        v = self.v
+        return torch.addcmul(x, v[:, None], (v * (-2 / (v * v).sum()) @ x)), None
 
-    def _decode_and_log_det(self, z: Latent, context: Context = None) -> tuple[Tensor, Tensor]:
-        return self._encode_and_log_det(z, context)
+    def _decode_turned(self, z: Turned, context: Context = None) -> tuple[Turned, Volume]:
+        return self._encode_turned(z)

@@ -9,6 +9,7 @@ from torch.nn.functional import pad, softplus
 
 from geoflow import validate
 from geoflow.flows.halves import Coupling
+from geoflow.maps import Turned
 from geoflow.registry import register
 
 FLOOR = 1e-3
@@ -52,13 +53,13 @@ class SplineCoupling(Coupling):
         super().__init__(dim, context_dim, hidden, activation, 3 * bins - 1)
         self.bins, self.box = bins, box
 
-    def _knots(self, theta: Tensor) -> Tensor:
-        return knots(theta.unflatten(-1, (self.active, 3 * self.bins - 1)), self.bins, self.box)
+    def _knots(self, theta: Turned) -> Tensor:
+        return knots(theta.unflatten(0, (self.active, 3 * self.bins - 1)), self.bins, self.box)
 
-    def _there(self, b: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    def _there(self, b: Turned, theta: Turned) -> tuple[Tensor, Tensor]:
         return spline(b, self._knots(theta), self.box)
 
-    def _back(self, b: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    def _back(self, b: Turned, theta: Turned) -> tuple[Tensor, Tensor]:
         return spline_inverse(b, self._knots(theta), self.box)
 
 
@@ -73,18 +74,18 @@ def bins_and_box(bins: int, box: float, who: str) -> tuple[int, float]:
 
 
 def knots(theta: Tensor, bins: int, box: float) -> Tensor:
-    """Places, values and slopes of the knots ``(..., 3, bins + 1)`` from free numbers ``(..., 3 bins − 1)``.
+    """Places, values and slopes of the knots ``(d, 3, bins + 1, n)`` from free numbers ``(d, 3 bins − 1, n)``.
 
     Widths and heights are softmaxes of the first 2 · bins, with a floor; slopes are softplus of the rest, one at zero.
     """
-    shares = theta[..., : 2 * bins].unflatten(-1, (2, bins)).softmax(-1) * (1 - FLOOR * bins) + FLOOR
-    corners = 2 * box * pad(pad(shares.cumsum(-1)[..., :-1], (1, 0)), (0, 1), value=1.0) - box
-    slopes = pad(softplus(theta[..., 2 * bins :] + LEVEL) + FLOOR, (1, 1), value=1.0)
-    return torch.cat([corners, slopes[..., None, :]], -2)
+    shares = theta[:, : 2 * bins].unflatten(1, (2, bins)).softmax(2) * (2 * box * (1 - FLOOR * bins)) + 2 * box * FLOOR
+    corners = shares.new_ones(bins + 1, bins).tril(-1) @ shares - box
+    slopes = pad(softplus(theta[:, 2 * bins :] + LEVEL) + FLOOR, (0, 0, 1, 1), value=1.0)
+    return torch.cat([corners, slopes[:, None]], 1)
 
 
 def spline(x: Tensor, table: Tensor, box: float) -> tuple[Tensor, Tensor]:
-    """g(x) and log g′(x), for x ``(...)`` and knots ``(..., 3, bins + 1)``; identity outside of the box."""
+    """g(x) and log g′(x), for x ``(d, n)`` and knots ``(d, 3, bins + 1, n)``; identity outside of the box."""
     inside = x.clamp(-box, box)
     x0, y0, d0, w, h, d1 = _bin(inside, table, 0)
     s, t = h / w, (inside - x0) / w
@@ -110,11 +111,11 @@ def spline_inverse(y: Tensor, table: Tensor, box: float) -> tuple[Tensor, Tensor
 
 def _bin(x: Tensor, table: Tensor, row: int) -> tuple[Tensor, ...]:
     """x₀, y₀, d₀, w, h, d₁ of the bin that each x is in, found in that row of the table."""
-    bins = table.shape[-1] - 1
-    index = (x[..., None] >= table[..., row, 1:bins]).sum(-1, keepdim=True)
-    both = torch.cat([index, index + 1], -1)[..., None, :].expand(*table.shape[:-1], 2)
-    left, right = table.gather(-1, both).unbind(-1)
-    (x0, y0, d0), (x1, y1, d1) = left.unbind(-1), right.unbind(-1)
+    bins = table.shape[2] - 1
+    index = (x[:, None] >= table[:, row, 1:bins]).sum(1, keepdim=True)
+    both = torch.cat([index, index + 1], 1)[:, None].expand(-1, 3, -1, -1)
+    left, right = table.gather(2, both).unbind(2)
+    (x0, y0, d0), (x1, y1, d1) = left.unbind(1), right.unbind(1)
     return x0, y0, d0, x1 - x0, y1 - y0, d1
 
 

@@ -24,6 +24,9 @@ class _MaskedLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight * self.mask, self.bias)
 
+    def turned(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.bias[:, None], self.weight * self.mask, x)
+
 
 @register
 class MaskedMLP(nn.Module):
@@ -68,3 +71,10 @@ class MaskedMLP(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         return self.layers(x if context is None else torch.cat([x, context], -1))
+
+    def turned(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """The same of rows with their numbers in front: ``(dim, n)`` → ``(dim · each, n)``."""
+        x = x if context is None else torch.cat([x, context])
+        for layer in self.layers:
+            x = layer.turned(x) if isinstance(layer, _MaskedLinear) else layer(x)
+        return x

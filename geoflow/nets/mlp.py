@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from geoflow.registry import register
@@ -69,3 +70,9 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
+
+    def turned(self, x: Tensor) -> Tensor:
+        """The same of rows with their numbers in front: ``(inputs, n)`` → ``(outputs, n)``."""
+        for layer in self.layers:
+            x = torch.addmm(layer.bias[:, None], layer.weight, x) if isinstance(layer, nn.Linear) else layer(x)
+        return x

@@ -18,14 +18,15 @@ def test_splines_agree_with_normflows(generator: Generator) -> None:
     """The same curve, its slope and its inverse, in the box, on its edge and outside."""
     from normflows.utils.splines import unconstrained_rational_quadratic_spline
 
-    theta = torch.randn(400, 3, 23, dtype=torch.float64, generator=generator)
-    x = 4 * torch.randn(400, 3, dtype=torch.float64, generator=generator)
-    x[0] = torch.tensor([5.0, -5.0, 0.0])
+    theta = torch.randn(3, 23, 400, dtype=torch.float64, generator=generator)
+    x = 4 * torch.randn(3, 400, dtype=torch.float64, generator=generator)
+    x[:, 0] = torch.tensor([5.0, -5.0, 0.0])
+    widths, heights, slopes = theta.mT.split((8, 8, 7), -1)
     table = knots(theta, 8, 5.0)
     for ours, inverse in ((spline, False), (spline_inverse, True)):
         found, log_slope = ours(x, table, 5.0)
         other, other_slope = unconstrained_rational_quadratic_spline(
-            x, theta[..., :8], theta[..., 8:16], theta[..., 16:] + LEVEL, inverse=inverse, tail_bound=5.0
+            x, widths, heights, slopes + LEVEL, inverse=inverse, tail_bound=5.0
         )
         close(found, other, 1e-7)
         close(log_slope, other_slope, 1e-7)
