@@ -5,6 +5,7 @@ from torch import Generator, Tensor
 from geoflow import validate
 from geoflow.carried import Coded
 from geoflow.density import Context, Density, given, weighted_mean
+from geoflow.flows import by_hand
 from geoflow.maps import Bijection
 from geoflow.registry import register
 from manifolds import Euclidean
@@ -18,6 +19,8 @@ class Flow(Coded):
     Args:
         bijection: data → latent.
         base: a density of as many coordinates. Each is given the context if it declares one.
+        reversible: train with the memory of one layer instead of all: couplings are undone on the way back, other parts
+            keep what goes into them. A third more time.
 
     >>> from geoflow.flows import realnvp
     >>> flow = realnvp(2)
@@ -25,7 +28,7 @@ class Flow(Coded):
     torch.Size([5])
     """
 
-    def __init__(self, bijection: Bijection, base: Density) -> None:
+    def __init__(self, bijection: Bijection, base: Density, reversible: bool = False) -> None:
         super().__init__()
         if not isinstance(bijection, Bijection):
             raise TypeError(
@@ -37,7 +40,7 @@ class Flow(Coded):
             raise ValueError(
                 f"Flow: the bijection encodes to {bijection.latent_dim} coordinates, the base has {base.dim}."
             )
-        self.bijection, self.base = bijection, base
+        self.bijection, self.base, self.reversible = bijection, base, reversible
         self.space = base.space if base.dim == bijection.dim else Euclidean(bijection.dim)
         self.context_dim, self.classes = validate.common_context((bijection, base), "Flow")
 
@@ -51,7 +54,7 @@ class Flow(Coded):
 
     def with_base(self, base: Density) -> "Flow":
         """The same bijection (shared, not copied) with another base."""
-        return type(self)(self.bijection, base)
+        return type(self)(self.bijection, base, self.reversible)
 
     def _encode(self, x: Points, context: Context) -> tuple[Tensor, Tensor]:
         return self.bijection._encode_and_log_det(x, given(self.bijection, context))
@@ -77,8 +80,8 @@ class Flow(Coded):
     def loss(
         self, x: Tensor, context: Tensor | None = None, *, weight: Tensor | None = None, player: str | None = None
     ) -> dict[str, Tensor]:
-        """The base's loss on the codes minus the mean log-det."""
-        z, log_det = self._encode(x, context)
+        """The base's loss on the codes minus the mean log-det; differentiable once (see `geoflow.flows.by_hand`)."""
+        z, log_det = by_hand.encode(self.bijection, x, given(self.bijection, context), self.reversible)
         terms = self.base.loss(z, given(self.base, context), weight=weight, player=player)
         volume = weighted_mean(log_det, weight)
         return {**terms, "loss": terms["loss"] - volume, "log det": volume.detach()}

@@ -6,12 +6,13 @@ import torch
 from torch import Generator, Tensor
 
 from geoflow.density import Context
-from geoflow.maps import FeaturesFirst, Turned, Volume
+from geoflow.flows.by_hand import ByHand, Kept
+from geoflow.maps import Turned, Volume
 from geoflow.registry import register
 
 
 @register
-class Permutation(FeaturesFirst):
+class Permutation(ByHand):
     """z_i = x_{order[i]}; volume preserving.
 
     Args:
@@ -40,3 +41,12 @@ class Permutation(FeaturesFirst):
 
     def _decode_turned(self, z: Turned, context: Context = None) -> tuple[Turned, Volume]:
         return z.index_select(0, self.back), None
+
+    def _encode_taped(self, x: Turned, context: Context) -> tuple[Turned, Volume, Kept]:
+        return x.index_select(0, self.index), None, ()
+
+    def _decode_taped(self, z: Turned, context: Context) -> tuple[Turned, Kept]:
+        return z.index_select(0, self.back), ()
+
+    def _pull(self, kept: Kept, g: Turned, g_log_det: Tensor) -> tuple[Turned, Tensor | None, list[Tensor]]:
+        return g.index_select(0, self.back), None, []

@@ -28,11 +28,23 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+BY_HAND: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor, Tensor], Tensor]]] = {
+    "relu": (torch.relu_, lambda g, _, y: torch.ops.aten.threshold_backward.grad_input(g, y, 0, grad_input=g)),
+    "tanh": (torch.tanh, lambda g, _, y: torch.ops.aten.tanh_backward(g, y)),
+    "silu": (nn.functional.silu, lambda g, h, _: torch.ops.aten.silu_backward(g, h)),
+}
+"""y = φ(h), and the gradient at h from that at y, h and y, for `MLP.taped`. relu overwrites h, and the gradient."""
+
+
 def activation_named(name: str, who: str) -> nn.Module:
     """A fresh one of `ACTIVATIONS`."""
     if name not in ACTIVATIONS:
         raise ValueError(f"{who} expects an activation of {', '.join(ACTIVATIONS)}; got {name!r}.")
     return ACTIVATIONS[name]()
+
+
+Tape = list[tuple[Tensor, ...]]
+"""Of each linear layer its weight and what came in; and h and y of the activation after it, if there is one."""
 
 
 @register
@@ -71,8 +83,39 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
 
+    def _linear(self) -> list[nn.Linear]:
+        return [*self.layers.children()][::2]  # type: ignore[list-item]
+
+    def weights(self) -> list[Tensor]:
+        """The parameters, in the order of `pull`; sooner found than by `parameters`."""
+        return [w for layer in self._linear() for w in (layer.weight, layer.bias)]
+
     def turned(self, x: Tensor) -> Tensor:
         """The same of rows with their numbers in front: ``(inputs, n)`` → ``(outputs, n)``."""
         for layer in self.layers:
             x = torch.addmm(layer.bias[:, None], layer.weight, x) if isinstance(layer, nn.Linear) else layer(x)
         return x
+
+    def taped(self, x: Tensor) -> tuple[Tensor, Tape]:
+        """`turned`, for activations in `BY_HAND` and unseen by autograd, and what `pull` needs."""
+        act, _ = BY_HAND[self.activation]
+        tape: Tape = []
+        for layer in self._linear():
+            if tape:
+                h, x = x, act(x)
+                tape[-1] += (h, x)
+            weight = layer.weight
+            tape.append((weight, x))
+            x = torch.addmm(layer.bias[:, None], weight, x)
+        return x, tape
+
+    def pull(self, tape: Tape, g: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Gradients at x and at the parameters, in their order, from that at `turned(x)`, ``(outputs, n)``."""
+        _, back = BY_HAND[self.activation]
+        found: list[Tensor] = []
+        for weight, x, *after in reversed(tape):
+            if after:
+                g = back(g, *after)
+            found += (g.sum(1), g @ x.mT)
+            g = weight.mT @ g
+        return g, found[::-1]

@@ -9,10 +9,16 @@ from torch import Tensor, nn
 
 
 class Engine:
-    """One process, one device, plain torch."""
+    """One process, one device, plain torch.
+
+    Attributes:
+        rank, world: of this process.
+        alone: whether nothing else looks at the parameters, so that they may share one vector.
+    """
 
     rank = 0
     world = 1
+    alone = True
 
     def place(self, model: nn.Module, device: torch.device) -> torch.device:
         """Bring the model to where it trains; returns that device."""
@@ -63,6 +69,8 @@ class Engine:
 
 class FabricEngine(Engine):
     """A Lightning Fabric: its devices, strategy and precision. Each process takes its share of every batch."""
+
+    alone = False
 
     def __init__(self, fabric: Any) -> None:
         needed = ("setup_module", "setup_optimizers", "backward", "all_reduce", "global_rank", "world_size", "device")

@@ -34,7 +34,7 @@ class Run:
     def __init__(self, model: Sampler, plan: Plan, runner: Engine, device: torch.device) -> None:
         self.model, self.plan, self.runner, self.device = model, plan, runner, device
         self.settings = plan.settings
-        self.history = History(seed=plan.seed, config=plan.config)
+        self.history = History(seed=plan.seed, config=plan.config, effective_rows=plan.effective)
         self.step = 0
         self.signal: int | None = None
         self.best: dict[str, Tensor] | None = None
@@ -54,6 +54,8 @@ class Run:
                 self.model.load_state_dict(saved["model"])
                 self.model.eval()
                 return History(**saved["history"])
+        if self.plan.effective is not None:
+            logger.info("%d weighted rows, effective sample size %.1f", len(self.plan.index), self.plan.effective)
         self.model.train()
         self.model.prepare(*self._material())
         self._set_up()
@@ -62,7 +64,11 @@ class Run:
         elif self.plan.steps:
             self._check()
         with files.Signals() as signals:
-            self.history.stopped = self._steps(signals)
+            try:
+                self.history.stopped = self._steps(signals)
+            finally:
+                for turn in self.turns:
+                    turn.release()
             self.signal = signals.caught
         if self.signal is not None:
             self._interrupted()
@@ -149,7 +155,10 @@ class Run:
         from tqdm.auto import tqdm
 
         quiet = not self.settings.progress or self.runner.rank > 0
-        return tqdm(total=self.plan.steps, initial=self.step, disable=quiet, desc=f"fit {type(self.model).__name__}")
+        about = f"fit {type(self.model).__name__}"
+        if self.plan.effective is not None:
+            about += f" to {len(self.plan.index):,} rows worth {self.plan.effective:,.0f}"
+        return tqdm(total=self.plan.steps, initial=self.step, disable=quiet, desc=about)
 
     # -- checks -------------------------------------------------------------------------------------------------
 

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from geoflow.density import Player, Sampler
 from geoflow.train import nonfinite
 from geoflow.train.engine import Engine
+from geoflow.train.flat import Flat
 from geoflow.train.plan import Plan
 
 
@@ -41,15 +42,27 @@ class Turn:
         self.parameters = [p for p in player.parameters if p.requires_grad]
         if not self.parameters:
             raise ValueError(f"fit: player {player.name!r} has no trainable parameters: leave it out of players().")
+        self.cleared = [p for p in model.parameters() if p.requires_grad]
         lr = plan.config["lr"] * player.lr_scale
+        self.flat: Flat | None = None
         if player.optimizer is not None:
             self.optimizer = player.optimizer(self.parameters, lr)
         else:
+            if not named and runner.alone and Flat.possible(self.parameters):
+                self.flat = Flat(self.parameters)
             fused = self.parameters[0].device.type in ("cpu", "cuda")
             kind: dict[str, Any] = {"fused": True} if fused else {"foreach": True}
-            self.optimizer = torch.optim.Adam(self.parameters, lr, weight_decay=plan.settings.weight_decay, **kind)
+            self.optimizer = torch.optim.Adam(self._stepped(), lr, weight_decay=plan.settings.weight_decay, **kind)
         self.wrapped = runner.setup_optimizer(self.optimizer)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
+
+    def _stepped(self) -> list[nn.Parameter]:
+        return self.parameters if self.flat is None else [self.flat.vector]
+
+    def release(self) -> None:
+        """Leave the parameters as they would be without an optimiser."""
+        if self.flat is not None:
+            self.flat.release()
 
     def slow(self, factor: float) -> None:
         """Set the learning rates to a share of the first ones."""
@@ -67,7 +80,8 @@ class Turn:
         given: dict[str, Any] = {} if self.plan.weight is None else {"weight": self.plan.weight[index]}
         if self.named:
             given["player"] = self.name
-        self.model.zero_grad(set_to_none=True)
+        for p in self.cleared:
+            p.grad = None
         before = torch.get_rng_state()  # two microseconds, so that a bad batch can be looked at again
         with self.runner.autocast(x.device, self.plan.settings.precision):
             terms = self.call(x, context, **given)
@@ -75,7 +89,9 @@ class Turn:
         if not loss.requires_grad:
             raise ValueError(f"fit: the loss of player {self.name!r} does not depend on any trainable parameter.")
         self.runner.backward(loss)
-        norm = self.runner.clip(self.parameters, self.plan.settings.clip)
+        if self.flat is not None:
+            self.flat.collect()
+        norm = self.runner.clip(self._stepped(), self.plan.settings.clip)
         if self.runner.any(not bool((loss.detach() + norm).isfinite())):
             torch.set_rng_state(before)
             raise NotFinite(self._diagnosis(index, (x, context), given, loss, step))

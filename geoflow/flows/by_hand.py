@@ -1,0 +1,130 @@
+"""Training through a chain whose parts know their derivatives: one node of autograd's graph for all of them.
+
+The closed forms need fewer operations than autograd's record of them, and where memory matters nothing is kept at all:
+couplings can be undone, so that the way back recomputes what it needs.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
+
+from geoflow.density import Context, given
+from geoflow.maps import Bijection, ChainBijection, FeaturesFirst, Turned, Volume, added, turned
+from manifolds.checks import tracing
+
+Kept = tuple[Any, ...]
+"""What a part keeps for its derivative."""
+
+
+class ByHand(FeaturesFirst):
+    """A part with its derivative in closed form."""
+
+    def _by_hand(self) -> bool:
+        """Whether it has one with its present settings."""
+        return True
+
+    def _weights(self) -> list[Tensor]:
+        """Its parameters, in the order of their gradients from `_pull`."""
+        return []
+
+    @abstractmethod
+    def _encode_taped(self, x: Turned, context: Context) -> tuple[Turned, Volume, Kept]:
+        """As `_encode_turned`, unseen by autograd, and what `_pull` needs."""
+
+    @abstractmethod
+    def _decode_taped(self, z: Turned, context: Context) -> tuple[Turned, Kept]:
+        """x from z, and what `_encode_taped` would have kept there."""
+
+    @abstractmethod
+    def _pull(self, kept: Kept, g: Turned, g_log_det: Tensor) -> tuple[Turned, Tensor | None, list[Tensor]]:
+        """Gradients at x, at the context and at the weights, from those at z and at the log-det."""
+
+
+def encode(bijection: Bijection, x: Tensor, context: Context, reversible: bool = False) -> tuple[Tensor, Tensor]:
+    """`encode_and_log_det` of rows ``(n, dim)`` for a loss whose gradient is asked for once.
+
+    Args:
+        bijection: any; of a chain, neighbours with derivatives in closed form become one node.
+        x, context: rows.
+        reversible: keep nothing between those neighbours, and of the other parts only what goes into them.
+    """
+    plain = not torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type) or _transformed(x)
+    if plain or x.dim() != 2:
+        return bijection._encode_and_log_det(x, context)
+    y, context, total = x.mT, turned(context), None
+    for together, group in groupby(_links(bijection), _closed):
+        parts: list[Any] = list(group)
+        log_det: Volume
+        if together:
+            own = next((p for p in parts if p.context_dim or p.classes), None)
+            weights = [w for p in parts for w in p._weights()]
+            y, log_det = _Together.apply(y, context if own else None, parts, reversible, *weights)
+            total = added(total, log_det)
+            continue
+        for part in parts:
+            if reversible:
+                y, log_det = checkpoint(part._encode_turned, y, given(part, context), use_reentrant=False)
+            else:
+                y, log_det = part._encode_turned(y, given(part, context))
+            total = added(total, log_det)
+    volume = x.new_zeros(len(x)) if total is None else total.expand(len(x))
+    return y.mT, volume
+
+
+def _links(bijection: Any) -> Iterator[Any]:
+    """The parts of a chain, of chains in it, or the one that is no chain."""
+    if isinstance(bijection, ChainBijection):
+        for part in bijection.parts:
+            yield from _links(part)
+    else:
+        yield bijection
+
+
+def _closed(part: Any) -> bool:
+    return isinstance(part, ByHand) and part._by_hand()
+
+
+def _transformed(x: Tensor) -> bool:
+    return tracing(x) or torch._C._functorch.peek_interpreter_stack() is not None
+
+
+class _Together(torch.autograd.Function):
+    """Parts in a row: z and the sum of their log-dets."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Turned, context: Tensor | None, parts: list[ByHand], reversible: bool, *weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        total: Volume = None
+        ctx.parts, ctx.context, ctx.kept = parts, context, []
+        for part in parts:
+            x, log_det, kept = part._encode_taped(x, given(part, context))
+            total = added(total, log_det)
+            if not reversible:
+                ctx.kept.append(kept)
+        ctx.save_for_backward(x, *weights)
+        ctx.reversible = reversible
+        return x, x.new_zeros(x.shape[1]) if total is None else total
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, g: Tensor, g_log_det: Tensor) -> tuple[Any, ...]:
+        z, g = ctx.saved_tensors[0], g.contiguous()  # which also refuses weights that have changed since
+        found: list[Tensor] = []
+        g_context: Tensor | None = None
+        for i, part in reversed(list(enumerate(ctx.parts))):
+            if ctx.reversible:
+                z, kept = part._decode_taped(z, given(part, ctx.context))
+            else:
+                kept = ctx.kept[i]
+            g, more, own = part._pull(kept, g, g_log_det)
+            found = own + found
+            if more is not None:
+                g_context = more if g_context is None else g_context + more
+        return g, g_context, None, None, *found
