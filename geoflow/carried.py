@@ -9,6 +9,8 @@ from geoflow.density import Context, Density, Player, frozen, given
 from geoflow.maps import Autoencoder
 from manifolds.shapes import Points
 
+ROWS = 2048
+"""As many as stay in a processor's cache."""
 Drawn = Tensor
 """Points of the base's space ``(*batch, base.dim)``."""
 
@@ -53,7 +55,7 @@ class Coded(Carried):
         return given(self._maps(), context)
 
     def _codes(self, x: Tensor, context: Context) -> Tensor:
-        """Those of many rows, 2048 at a time."""
+        """Those of many rows, `ROWS` at a time."""
         return torch.cat([self._code(b, c) for b, c in blocks(x, context)])
 
     def players(self) -> list[Player]:
@@ -76,6 +78,6 @@ class Coded(Carried):
 
 
 def blocks(x: Tensor, context: Context) -> list[tuple[Tensor, Context]]:
-    """Rows with their contexts, 2048 at a time."""
-    parts: list[Context] = [None] * len(x) if context is None else list(context.split(2048))
-    return list(zip(x.split(2048), parts, strict=False))
+    """Rows with their contexts, `ROWS` at a time."""
+    parts: list[Context] = [None] * len(x) if context is None else list(context.split(ROWS))
+    return list(zip(x.split(ROWS), parts, strict=False))

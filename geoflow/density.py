@@ -4,7 +4,6 @@ A public verb checks its input, brings x and context to one batch, and calls its
 each other. To write a density, give `_log_prob` and `_sample`.
 """
 
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -38,8 +37,12 @@ class Player:
 
 def reference(module: nn.Module) -> Tensor | None:
     """A floating tensor of the module that tells its dtype and device; None if it has none but anchors."""
+    for part in module.modules():
+        for p in part._parameters.values():
+            if p is not None and p.is_floating_point():
+                return p
     buffers = (b for n, b in module.named_buffers() if not n.endswith("_anchor"))
-    return next((t for t in itertools.chain(module.parameters(), buffers) if t.is_floating_point()), None)
+    return next((b for b in buffers if b.is_floating_point()), None)
 
 
 def frozen(part: nn.Module) -> bool:

@@ -1,11 +1,10 @@
 """Training through a chain whose parts know their derivatives: one node of autograd's graph for all of them.
 
 The closed forms need fewer operations than autograd's record of them, and where memory matters nothing is kept at all:
-couplings can be undone, so that the way back recomputes what it needs.
+couplings can be undone, so that the way back recomputes what it needs. Without derivatives the same code is the quickest.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
@@ -47,28 +46,29 @@ class ByHand(FeaturesFirst):
 
 
 def encode(bijection: Bijection, x: Tensor, context: Context, reversible: bool = False) -> tuple[Tensor, Tensor]:
-    """`encode_and_log_det` of rows ``(n, dim)`` for a loss whose gradient is asked for once.
+    """`encode_and_log_det` of rows ``(n, dim)``, for a loss whose gradient is asked for once or not at all.
 
     Args:
         bijection: any; of a chain, neighbours with derivatives in closed form become one node.
         x, context: rows.
         reversible: keep nothing between those neighbours, and of the other parts only what goes into them.
     """
-    plain = not torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type) or _transformed(x)
-    if plain or x.dim() != 2:
+    if _plain(x):
         return bijection._encode_and_log_det(x, context)
-    y, context, total = x.mT, turned(context), None
+    y, context, total, learns = x.mT, turned(context), None, torch.is_grad_enabled()
     for together, group in groupby(_links(bijection), _closed):
         parts: list[Any] = list(group)
         log_det: Volume
-        if together:
+        if together and learns:
             own = next((p for p in parts if p.context_dim or p.classes), None)
             weights = [w for p in parts for w in p._weights()]
             y, log_det = _Together.apply(y, context if own else None, parts, reversible, *weights)
             total = added(total, log_det)
             continue
         for part in parts:
-            if reversible:
+            if together:
+                y, log_det = part._encode_taped(y, given(part, context))[:2]
+            elif reversible and learns:
                 y, log_det = checkpoint(part._encode_turned, y, given(part, context), use_reentrant=False)
             else:
                 y, log_det = part._encode_turned(y, given(part, context))
@@ -77,21 +77,32 @@ def encode(bijection: Bijection, x: Tensor, context: Context, reversible: bool =
     return y.mT, volume
 
 
-def _links(bijection: Any) -> Iterator[Any]:
+def decode(bijection: Bijection, z: Tensor, context: Context) -> Tensor:
+    """`decode` of rows, sooner where nothing is to be differentiated."""
+    if _plain(z) or torch.is_grad_enabled():
+        return bijection._decode(z, context)
+    y, context = z.mT, turned(context)
+    for part in reversed(_links(bijection)):
+        y = (part._decode_taped if _closed(part) else part._decode_turned)(y, given(part, context))[0]
+    return y.mT
+
+
+def _plain(x: Tensor) -> bool:
+    """Whether the chain itself has to be called: batches of another shape, compilers, functorch, mixed precision."""
+    if x.dim() != 2 or tracing(x) or torch.is_autocast_enabled(x.device.type):
+        return True
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def _links(bijection: Any) -> list[Any]:
     """The parts of a chain, of chains in it, or the one that is no chain."""
-    if isinstance(bijection, ChainBijection):
-        for part in bijection.parts:
-            yield from _links(part)
-    else:
-        yield bijection
+    if type(bijection) is not ChainBijection:
+        return [bijection]
+    return [link for part in bijection.parts for link in (_links(part) if type(part) is ChainBijection else (part,))]
 
 
 def _closed(part: Any) -> bool:
-    return isinstance(part, ByHand) and part._by_hand()
-
-
-def _transformed(x: Tensor) -> bool:
-    return tracing(x) or torch._C._functorch.peek_interpreter_stack() is not None
+    return hasattr(type(part), "_pull") and part._by_hand()  # sooner than isinstance of an abstract class
 
 
 class _Together(torch.autograd.Function):

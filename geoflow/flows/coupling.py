@@ -9,7 +9,7 @@ from geoflow.density import Context
 from geoflow.flows.by_hand import ByHand, Kept
 from geoflow.flows.halves import Coupling
 from geoflow.maps import Turned, Volume
-from geoflow.nets.mlp import BY_HAND, Tape
+from geoflow.nets.mlp import BY_HAND, Tape, tanh_backward
 from geoflow.registry import register
 
 
@@ -81,7 +81,7 @@ class AffineCoupling(Coupling, ByHand):
         return torch.cat([torch.addcmul(t, b, e), a]), log_det, (b, e, bend, tape)
 
     def _decode_taped(self, z: Turned, context: Context) -> tuple[Turned, Kept]:
-        b, a = z.split_with_sizes((self.active, self.passive))
+        b, a = z.contiguous().split_with_sizes((self.active, self.passive))
         s, t, bend, tape = self._bends(a, context)
         e = s.exp_()
         b = (b - t).div_(e)
@@ -95,6 +95,6 @@ class AffineCoupling(Coupling, ByHand):
         g_s = torch.addcmul(g_log_det, g_b, b)
         if self.volume_preserving:
             g_s = g_s - g_s.mean(0)
-        g_in, found = self.net.pull(tape, torch.cat([torch.ops.aten.tanh_backward(g_s, bend), g_there]))
+        g_in, found = self.net.pull(tape, torch.cat([tanh_backward(g_s, bend), g_there]))
         g_context = g_in[self.passive :] if self.context_dim else None
         return torch.cat([g_a + g_in[: self.passive], g_b]), g_context, found

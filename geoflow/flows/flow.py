@@ -1,14 +1,16 @@
 """`Flow`: a bijection carries a base density to data, with the exact change of volume."""
 
+import torch
 from torch import Generator, Tensor
 
 from geoflow import validate
-from geoflow.carried import Coded
+from geoflow.carried import ROWS, Coded, blocks
 from geoflow.density import Context, Density, given, weighted_mean
 from geoflow.flows import by_hand
 from geoflow.maps import Bijection
 from geoflow.registry import register
 from manifolds import Euclidean
+from manifolds.checks import tracing
 from manifolds.shapes import Points, Values
 
 
@@ -57,9 +59,13 @@ class Flow(Coded):
         return type(self)(self.bijection, base, self.reversible)
 
     def _encode(self, x: Points, context: Context) -> tuple[Tensor, Tensor]:
+        if not torch.is_grad_enabled():
+            return by_hand.encode(self.bijection, x, given(self.bijection, context))
         return self.bijection._encode_and_log_det(x, given(self.bijection, context))
 
     def _log_prob(self, x: Points, context: Context = None) -> Values:
+        if _many(x):
+            return torch.cat([self._log_prob(b, c) for b, c in blocks(x, context)])
         z, log_det = self._encode(x, context)
         return self.base._log_prob(z, given(self.base, context)) + log_det
 
@@ -67,7 +73,9 @@ class Flow(Coded):
         return self._encode(x, context)[0]
 
     def _carry(self, z: Tensor, context: Context) -> Tensor:
-        return self.bijection._decode(z, given(self.bijection, context))
+        if _many(z):
+            return torch.cat([self._carry(b, c) for b, c in blocks(z, context)])
+        return by_hand.decode(self.bijection, z, given(self.bijection, context))
 
     def _rsample_and_log_prob(
         self, shape: tuple[int, ...], context: Context, generator: Generator | None
@@ -85,3 +93,8 @@ class Flow(Coded):
         terms = self.base.loss(z, given(self.base, context), weight=weight, player=player)
         volume = weighted_mean(log_det, weight)
         return {**terms, "loss": terms["loss"] - volume, "log det": volume.detach()}
+
+
+def _many(x: Tensor) -> bool:
+    """Whether rows are better taken in blocks, which stay in the cache: nothing is kept for derivatives then."""
+    return x.dim() == 2 and not torch.is_grad_enabled() and not tracing(x) and len(x) > 2 * ROWS

@@ -28,10 +28,14 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+threshold_backward = torch.ops.aten.threshold_backward.grad_input
+tanh_backward = torch.ops.aten.tanh_backward.default
+silu_backward = torch.ops.aten.silu_backward.default
+
 BY_HAND: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor, Tensor], Tensor]]] = {
-    "relu": (torch.relu_, lambda g, _, y: torch.ops.aten.threshold_backward.grad_input(g, y, 0, grad_input=g)),
-    "tanh": (torch.tanh, lambda g, _, y: torch.ops.aten.tanh_backward(g, y)),
-    "silu": (nn.functional.silu, lambda g, h, _: torch.ops.aten.silu_backward(g, h)),
+    "relu": (torch.relu_, lambda g, _, y: threshold_backward(g, y, 0, grad_input=g)),
+    "tanh": (torch.tanh, lambda g, _, y: tanh_backward(g, y)),
+    "silu": (nn.functional.silu, lambda g, h, _: silu_backward(g, h)),
 }
 """y = φ(h), and the gradient at h from that at y, h and y, for `MLP.taped`. relu overwrites h, and the gradient."""
 
@@ -84,7 +88,7 @@ class MLP(nn.Module):
         return self.layers(x)
 
     def _linear(self) -> list[nn.Linear]:
-        return [*self.layers.children()][::2]  # type: ignore[list-item]
+        return [*self.layers._modules.values()][::2]  # type: ignore[return-value, list-item]
 
     def weights(self) -> list[Tensor]:
         """The parameters, in the order of `pull`; sooner found than by `parameters`."""
