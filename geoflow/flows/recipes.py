@@ -19,6 +19,14 @@ from geoflow.flows.spline import SplineCoupling
 from geoflow.maps import Bijection, ChainBijection
 
 
+def _flow(bounds: Bounded | None, parts: Sequence[Bijection], base: Density | None, reversible: bool = False) -> Flow:
+    """The parts behind the bounds and `Standardize`, before the base."""
+    dim = parts[0].dim
+    first: list[Bijection] = [] if bounds is None else [bounds]
+    chain = ChainBijection(*first, Standardize(dim), *parts)
+    return Flow(chain, base if base is not None else StandardNormal(dim), reversible)
+
+
 def realnvp(
     dim: int,
     *,
@@ -29,6 +37,7 @@ def realnvp(
     activation: str = "relu",
     base: Density | None = None,
     bounds: Bounded | None = None,
+    reversible: bool = False,
     generator: Generator | None = None,
 ) -> Flow:
     """RealNVP: affine couplings on standardised, reflected data, with a random permutation after every second. [dinh2017]
@@ -44,16 +53,16 @@ def realnvp(
             scores and geodesics.
         base: the latent density; None is the standard normal.
         bounds: of the columns that have some, as `Bounded(low, high)`: no mass is put outside.
+        reversible: train with the memory of one coupling instead of all (see `Flow`).
         generator: of the reflection and the permutations (the networks' weights come from the global generator).
     """
     depth = validate.count(depth, "realnvp", "depth", 1)
-    parts: list[Bijection] = [] if bounds is None else [bounds]
-    parts += [Standardize(dim), Reflection(dim, generator=generator)]
+    parts: list[Bijection] = [Reflection(dim, generator=generator)]
     for layer in range(depth):
         parts.append(AffineCoupling(dim, context, hidden, activation, clamp))
         if dim > 2 and layer % 2 == 1 and layer < depth - 1:
             parts.append(Permutation(dim, generator=generator))
-    return Flow(ChainBijection(*parts), base if base is not None else StandardNormal(dim))
+    return _flow(bounds, parts, base, reversible)
 
 
 def nsf(
@@ -89,15 +98,14 @@ def nsf(
     depth = validate.count(depth, "nsf", "depth", 1)
     if mix not in ("lu", "permute"):
         raise ValueError(f"nsf expects mix='lu' or 'permute', got {mix!r}.")
-    parts: list[Bijection] = [] if bounds is None else [bounds]
-    parts.append(Standardize(dim))
+    parts: list[Bijection] = []
     for layer in range(depth):
         if mix == "lu" and layer:
             parts.append(LULinear(dim, generator=generator))
         elif mix == "permute" and dim > 2 and layer % 2 == 0 and layer:
             parts.append(Permutation(dim, generator=generator))
         parts.append(SplineCoupling(dim, context, hidden, activation, bins, box))
-    return Flow(ChainBijection(*parts), base if base is not None else StandardNormal(dim))
+    return _flow(bounds, parts, base)
 
 
 def maf(
@@ -129,7 +137,5 @@ def maf(
         generator: of the reflection (the networks' weights come from the global generator).
     """
     depth = validate.count(depth, "maf", "depth", 1)
-    parts: list[Bijection] = [] if bounds is None else [bounds]
-    parts += [Standardize(dim), Reflection(dim, generator=generator)]
-    parts += [Autoregressive(dim, context, hidden, activation, univariate) for _ in range(depth)]
-    return Flow(ChainBijection(*parts), base if base is not None else StandardNormal(dim))
+    layers = (Autoregressive(dim, context, hidden, activation, univariate) for _ in range(depth))
+    return _flow(bounds, [Reflection(dim, generator=generator), *layers], base)
