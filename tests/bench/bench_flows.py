@@ -1,117 +1,175 @@
-"""Training step and log_prob of `realnvp` against zuko's, normflows' and FrEIA's, of equal depth, widths and batch."""
+"""Training steps, densities and draws of invertible flows against those of other libraries, and what they cost in memory."""
 
-import contextlib
-import io
+import statistics
+import subprocess
+import sys
+import warnings
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from geoflow.flows import realnvp
-from tests.bench.timing import interleaved, ratio, write
+from geoflow.train.flat import Flat
+from tests.bench.peers import COUPLINGS, FAMILIES, HIDDEN, LAYERS, SPLINES, Contestant
+from tests.bench.timing import high_water, interleaved, ratio, write
 
-DEPTH, HIDDEN = 8, (64, 64)
-
-
-def ours(dim: int) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    flow = realnvp(dim, depth=DEPTH, hidden=HIDDEN)
-    return flow, flow.log_prob
+DIMS, BATCHES = (2, 8, 63), (256, 4096)
+DEEP, WIDE, MANY = 24, 63, 4096
 
 
-def zuko(dim: int) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    from zuko.flows import RealNVP
+def training(one: Contestant, x: Tensor, together: bool) -> Callable[[], object]:
+    """A step of Adam; `together`: with all parameters in one vector, as `fit` does it."""
+    flat = Flat([p for p in one.module.parameters() if p.requires_grad]) if together else None
+    optimiser = torch.optim.Adam(one.module.parameters() if flat is None else [flat.vector], 1e-3, fused=True)
+    parameters = list(one.module.parameters())
 
-    flow = RealNVP(dim, transforms=DEPTH, hidden_features=HIDDEN)
-    return flow, lambda x: flow().log_prob(x)
-
-
-def normflows(dim: int) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    import normflows as nf
-
-    a, b = (dim + 1) // 2, dim // 2
-    flows: list[nn.Module] = []
-    for _ in range(DEPTH):
-        net = nf.nets.MLP([a, *HIDDEN, 2 * b], init_zeros=True)
-        flows += [nf.flows.AffineCouplingBlock(net), nf.flows.Permute(dim, mode="swap")]
-    flow = nf.NormalizingFlow(nf.distributions.base.DiagGaussian(dim), flows)
-    return flow, flow.log_prob
-
-
-def freia(dim: int) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    import FrEIA.framework as ff
-    import FrEIA.modules as fm
-
-    def net(c_in: int, c_out: int) -> nn.Module:
-        return nn.Sequential(
-            nn.Linear(c_in, HIDDEN[0]),
-            nn.ReLU(),
-            nn.Linear(HIDDEN[0], HIDDEN[1]),
-            nn.ReLU(),
-            nn.Linear(HIDDEN[1], c_out),
-        )
-
-    flow = ff.SequenceINN(dim)
-    with contextlib.redirect_stdout(io.StringIO()):
-        for _ in range(DEPTH):
-            flow.append(fm.AllInOneBlock, subnet_constructor=net)
-
-    def log_prob(x: Tensor) -> Tensor:
-        z, log_det = flow(x)
-        return -0.5 * (z * z).sum(-1) - 0.9189385332046727 * dim + log_det
-
-    return flow, log_prob
-
-
-def step(module: nn.Module, log_prob: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], None]:
-    optimiser = torch.optim.Adam(module.parameters(), 1e-3, fused=True)
-
-    def run() -> None:
-        optimiser.zero_grad(set_to_none=True)
-        (-log_prob(x).mean()).backward()
+    def step() -> None:
+        for p in parameters:
+            p.grad = None
+        one.loss(x).backward()
+        if flat is not None:
+            flat.collect()
         optimiser.step()
 
-    return run
+    return step
 
 
-def evaluate(log_prob: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], None]:
+def without_gradients(verb: Callable[..., Tensor], argument: object) -> Callable[[], object]:
     @torch.no_grad()
     def run() -> None:
-        log_prob(x)
+        verb(argument)
 
     return run
+
+
+def cells(family: str, dims: tuple[int, ...] = DIMS, batches: tuple[int, ...] = BATCHES) -> list[str]:
+    """Lines of the table of a family."""
+    makers = FAMILIES[family]
+    peers = [name for name in makers if name != "geoflow"]
+    lines = [
+        f"| what | dim | batch | geoflow, ms | {' | '.join(f'{p} / ours' for p in peers)} | best peer / ours |",
+        "|---" * (5 + len(peers)) + "|",
+    ]
+    for what in ("training step", "log_prob", "sample"):
+        for dim in dims:
+            for batch in batches:
+                torch.manual_seed(0)
+                x = torch.randn(batch, dim)
+                built = {name: one for name in makers if (one := made(makers[name], dim)) is not None}
+                runs = {name: run_of(what, name, one, x) for name, one in built.items()}
+                seconds = interleaved(runs, rounds=41, budget=25.0)
+                own = seconds.pop("geoflow")
+                ratios = {name: ratio(other, own) for name, other in seconds.items()}
+                shown = [
+                    "{:.2f} [{:.2f}, {:.2f}]".format(*ratios[p]) if p in ratios else "not installed" for p in peers
+                ]
+                best = min(m for m, _, _ in ratios.values())
+                lines.append(
+                    f"| {what} | {dim} | {batch} | {1e3 * statistics.median(own):.2f} | {' | '.join(shown)} | **{best:.2f}** |"
+                )
+                sys.stderr.write(lines[-1] + "\n")
+    sizes = {name: [one.size for d in dims if (one := made(make, d))] for name, make in makers.items()}
+    counts = "; ".join(f"{name} {', '.join(f'{n:,}' for n in each)}" for name, each in sizes.items() if each)
+    return [*lines, "", f"Trained parameters at dimension {', '.join(map(str, dims))}: {counts}."]
+
+
+def made(make: Callable[[int], Contestant], dim: int) -> Contestant | None:
+    """None where the library is not installed."""
+    try:
+        return make(dim)
+    except ModuleNotFoundError:
+        return None
+
+
+def run_of(what: str, name: str, one: Contestant, x: Tensor) -> Callable[[], object]:
+    if what == "training step":
+        return training(one, x, name == "geoflow")
+    return without_gradients(one.log_prob, x) if what == "log_prob" else without_gradients(one.sample, len(x))
+
+
+# -- memory ------------------------------------------------------------------------------------------------------------
+
+
+def deep(kind: str) -> Callable[[], object]:
+    """A training step of 24 affine couplings on 4096 rows of 63 columns."""
+    torch.manual_seed(0)
+    x = torch.randn(MANY, WIDE)
+    if kind in ("kept", "reversible"):
+        flow = realnvp(WIDE, depth=DEEP, hidden=HIDDEN, reversible=kind == "reversible")
+        return training(Contestant(flow, flow.log_prob, flow.sample, lambda y: flow(y)["loss"]), x, True)
+    import tests.bench.peers as peers
+
+    peers.COUPLINGS = DEEP
+    return training(FAMILIES["affine couplings"][kind](WIDE), x, False)
+
+
+def grown(kind: str) -> float:
+    """Mebibytes that 5 steps add to the process."""
+    torch.set_num_threads(1)
+    step = deep(kind)
+    before = high_water()
+    for _ in range(5):
+        step()
+    return high_water() - before
+
+
+def peak(kind: str) -> float:
+    """`grown` in a process of its own."""
+    code = f"from tests.bench.bench_flows import grown; print(grown({kind!r}))"
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    return float(run.stdout.splitlines()[-1])
+
+
+def memory() -> list[str]:
+    kinds = ["kept", "reversible", "zuko", "normflows", "FrEIA"]
+    peaks = {kind: peak(kind) for kind in kinds}
+    seconds = interleaved({kind: deep(kind) for kind in kinds}, rounds=9)
+    lines = ["| couplings | peak, MiB | to kept | time to kept |", "|---|---|---|---|"]
+    for kind in kinds:
+        middle, low, high = ratio(seconds[kind], seconds["kept"])
+        name = {"kept": "geoflow", "reversible": "geoflow, reversible=True"}.get(kind, kind)
+        lines.append(
+            f"| {name} | {peaks[kind]:.0f} | {peaks[kind] / peaks['kept']:.2f} | {middle:.2f} [{low:.2f}, {high:.2f}] |"
+        )
+    return lines
+
+
+def compiled() -> str:
+    """A step compiled by torch.compile against the best peer as it is, at dimension 8 and batch 256."""
+    torch.manual_seed(0)
+    x, makers = torch.randn(256, 8), FAMILIES["affine couplings"]
+    built = {name: one for name in makers if (one := made(makers[name], 8)) is not None}
+    flow = built["geoflow"].module
+    call = torch.compile(flow)
+    built["geoflow"].loss = lambda y: call(y)["loss"]
+    seconds = interleaved({n: run_of("training step", n, one, x) for n, one in built.items()}, rounds=41)
+    own = seconds.pop("geoflow")
+    best = min((ratio(other, own) for other in seconds.values()), key=lambda r: r[0])
+    return "{:.2f} [{:.2f}, {:.2f}]".format(*best)
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    makers = {"geoflow": ours, "zuko": zuko, "normflows": normflows, "FrEIA": freia}
-    lines = [
-        "| what | dim | batch | geoflow, ms | zuko / ours | normflows / ours | FrEIA / ours | fastest peer / ours |",
-        "|---|---|---|---|---|---|---|---|",
+    warnings.simplefilter("ignore")
+    depth = {"affine couplings": COUPLINGS, "spline couplings": SPLINES, "masked autoregressive": LAYERS}
+    parts = [
+        f"Networks of width {HIDDEN}, Adam (fused), float32, one thread. Above 1: geoflow is faster. A training step of "
+        "geoflow is `fit`'s (the closed-form backward pass, parameters in one vector); log_prob and sample are the public "
+        "calls without gradients. geoflow's models also standardise their data and check their input, and mix the columns "
+        "between layers.\n"
     ]
-    for what in ("training step", "log_prob"):
-        for dim in (8, 63):
-            for batch in (256, 4096):
-                torch.manual_seed(0)
-                x = torch.randn(batch, dim)
-                built = {name: make(dim) for name, make in makers.items()}
-                runs = {
-                    name: step(module, log_prob, x) if what == "training step" else evaluate(log_prob, x)
-                    for name, (module, log_prob) in built.items()
-                }
-                seconds = interleaved(runs, rounds=41 if batch == 256 else 15)
-                own = seconds.pop("geoflow")
-                ratios = {name: ratio(theirs, own) for name, theirs in seconds.items()}
-                cells = " | ".join(f"{m:.2f} [{a:.2f}, {b:.2f}]" for m, a, b in ratios.values())
-                lines.append(
-                    f"| {what} | {dim} | {batch} | {1e3 * sorted(own)[len(own) // 2]:.2f} | {cells} "
-                    f"| **{min(m for m, _, _ in ratios.values()):.2f}** |"
-                )
-    body = (
-        f"{DEPTH} couplings of width {HIDDEN}, Adam (fused), float32, one thread. Above 1: geoflow is faster. geoflow's "
-        "model also standardises its data and checks its input: log_prob, here and in the training step, is the public "
-        "call.\n\n"
-    )
-    write("flows.md", "RealNVP against its peers", "nox -s bench -- flows", body + "\n".join(lines))
+    for family in FAMILIES:
+        parts += [f"## {depth[family]} {family}\n", *cells(family), ""]
+    parts += [
+        "zuko's spline flow is autoregressive, with half as many layers.\n",
+        f"A step of geoflow's affine couplings under `torch.compile` (dimension 8, batch 256): the best peer takes "
+        f"**{compiled()}** times as long.\n",
+        f"## Memory of a training step: {DEEP} affine couplings, {MANY} rows of {WIDE} columns\n",
+        "Growth of the process's peak over 5 steps, each in a process of its own.\n",
+        *memory(),
+    ]
+    write("flows.md", "Invertible flows against their peers", "nox -s bench -- flows", "\n".join(parts))
 
 
 if __name__ == "__main__":

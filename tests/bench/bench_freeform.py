@@ -6,7 +6,6 @@ A step is loss, backward, clipping and Adam; rounds interleave all contestants.
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from geoflow.distributions import Mixture
 from geoflow.freeform import exact
 from geoflow.nets import ResidualNet
 from manifolds import Sphere
-from tests.bench.timing import interleaved, ratio, write
+from tests.bench.timing import high_water, interleaved, ratio, write
 
 BATCH, WIDTH, BLOCKS, DEPTH = 256, 256, 2, 1
 SAMPLE_CYCLES = {"z_sample_reconstruction": 1.0, "x_sample_reconstruction": 1.0}
@@ -141,12 +140,6 @@ def grown(kind: str) -> float:
     for _ in range(5):
         once()
     return high_water() - before
-
-
-def high_water() -> float:
-    """The most memory this process has held, in mebibytes; unlike getrusage's, it forgets what came before exec."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def main() -> None:

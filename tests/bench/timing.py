@@ -1,5 +1,6 @@
 """Interleaved timing: every contestant once a round, medians over rounds, ratios taken round by round."""
 
+import math
 import platform
 import statistics
 import sys
@@ -12,10 +13,18 @@ import torch
 RESULTS = Path(__file__).parent / "results"
 
 
-def interleaved(runs: dict[str, Callable[[], object]], rounds: int = 15, warmup: int = 3) -> dict[str, list[float]]:
-    """Seconds of each run in each round, after `warmup` rounds that are thrown away."""
+def interleaved(
+    runs: dict[str, Callable[[], object]], rounds: int = 15, warmup: int = 3, budget: float = math.inf
+) -> dict[str, list[float]]:
+    """Seconds of each run in each round, after `warmup` rounds that are thrown away.
+
+    Past `budget` seconds there are no more rounds than five.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
+    begin = time.perf_counter()
     for i in range(warmup + rounds):
+        if i >= warmup + 5 and time.perf_counter() - begin > budget:
+            break
         for name, run in runs.items():
             start = time.perf_counter()
             run()
@@ -40,3 +49,9 @@ def write(name: str, title: str, command: str, body: str) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / name).write_text(head + body.rstrip() + "\n")
     sys.stdout.write(head + body.rstrip() + "\n")
+
+
+def high_water() -> float:
+    """The most memory this process has held, in mebibytes; unlike getrusage's, it forgets what came before exec."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
