@@ -4,13 +4,9 @@ Reads images and tables from the folder that GEOFLOW_DATA names.
 """
 
 import math
-import os
-import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -35,8 +31,8 @@ from geoflow.metrics import (
 )
 from geoflow.metrics.frechet import in_blocks
 from geoflow.nets import ResidualNet
+from tests.reproduce.renewed import RESULTS, needs_data, renew
 
-RESULTS = Path(__file__).parent / "results"
 INTRO = """# Maximum likelihood auto-encoders
 
 Made by `GEOFLOW_DATA=<folder> nox -s reproduce -- mlae` on {date}, torch {version}, one thread, float32. Part by part the same
@@ -482,21 +478,8 @@ def written(lines: dict[str, list[str]]) -> str:
 
 
 def main() -> None:
-    if not os.environ.get("GEOFLOW_DATA"):
-        sys.exit("set GEOFLOW_DATA to the folder of the data sets (see geoflow.datasets)")
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    path = RESULTS / "mlae.md"
-    known = path.read_text().splitlines() if path.exists() else []
-    lines = {n: [line for line in known if line.startswith(f"| {n} |")] for n in ITEMS}
-    RESULTS.mkdir(exist_ok=True)
-    for name in sys.argv[1:] or ITEMS:
-        lines[name] = []
-        for line in ITEMS[name](name):
-            lines[name].append(line)
-            path.write_text(written(lines))
-            sys.stderr.write(line + "\n")
-    sys.stdout.write(path.read_text())
+    needs_data()
+    renew("mlae.md", ITEMS, lambda name: ITEMS[name](name), written)
 
 
 if __name__ == "__main__":

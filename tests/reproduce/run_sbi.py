@@ -4,14 +4,11 @@ Reads the benchmark's observations and reference posteriors from the folder that
 """
 
 import math
-import os
 import statistics
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -27,8 +24,8 @@ from geoflow.maps import Bijection, Data, Latent
 from geoflow.metrics import c2st
 from geoflow.nets import MLP
 from tests.bench.timing import interleaved, ratio
+from tests.reproduce.renewed import needs_data, renew
 
-RESULTS = Path(__file__).parent / "results"
 INTRO = """# Posteriors of simulation-based inference
 
 Made by `GEOFLOW_DATA=<folder> nox -s reproduce -- sbi` on {date}, torch {version}, one thread, float32, one seed. Task by task
@@ -311,21 +308,16 @@ HEAD = [
 ]
 
 
-def main() -> None:
-    if not os.environ.get("GEOFLOW_DATA"):
-        sys.exit("set GEOFLOW_DATA to the folder of the data sets (see geoflow.datasets)")
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    path = RESULTS / "sbi.md"
-    known = path.read_text().splitlines() if path.exists() else []
-    rows = {name: [line for line in known if line.startswith(f"| {name} |")] for name in TASKS}
+def written(rows: dict[str, list[str]]) -> str:
+    """The whole page."""
     sizes = {"train": ROWS - HELD, "valid": HELD, "all": ROWS, "trial": TRIAL, "epochs": EPOCHS}
     text = INTRO.format(date=time.strftime("%Y-%m-%d"), version=torch.__version__, rows=DRAWS, folds=FOLDS, **sizes)
-    RESULTS.mkdir(exist_ok=True)
-    for name in sys.argv[1:] or TASKS:
-        rows[name] = lines(name)
-        path.write_text(text + "\n".join([*HEAD, *(line for n in TASKS for line in rows[n])]) + "\n")
-    sys.stdout.write(path.read_text())
+    return text + "\n".join([*HEAD, *(line for each in rows.values() for line in each)]) + "\n"
+
+
+def main() -> None:
+    needs_data()
+    renew("sbi.md", TASKS, lines, written)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,10 @@ Reads the tables of angles and the meshes from the folder that GEOFLOW_DATA name
 """
 
 import math
-import os
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,8 +19,8 @@ from geoflow.density import Density, log_prob_in_blocks
 from geoflow.distributions import MeshDensity, Mixture, Uniform, VonMises, WrappedNormal
 from geoflow.freeform import FreeFormFlow, mfff
 from manifolds import Manifold, Mesh, PoincareBall, SpecialOrthogonal, Torus
+from tests.reproduce.renewed import needs_data, renew
 
-RESULTS = Path(__file__).parent / "results"
 INTRO = """# Free-form flows on targets of known entropy
 
 Made by `GEOFLOW_DATA=<folder> nox -s reproduce -- targets` on {date}, torch {version}, one thread, float32. Row by row the
@@ -240,22 +237,17 @@ HEAD = [
 ]
 
 
-def main() -> None:
-    if not os.environ.get("GEOFLOW_DATA"):
-        sys.exit("set GEOFLOW_DATA to the folder of the data sets (see geoflow.datasets)")
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    path = RESULTS / "targets.md"
-    known = path.read_text().splitlines() if path.exists() else []
-    rows = {name: line for name in TARGETS for line in known if line.startswith(f"| {name} |")}
+def written(rows: dict[str, list[str]]) -> str:
+    """The whole page."""
     text = INTRO.format(
         date=time.strftime("%Y-%m-%d"), version=torch.__version__, fitted=FITTED, train=TRAIN, test=TEST
     )
-    RESULTS.mkdir(exist_ok=True)
-    for name in sys.argv[1:] or TARGETS:
-        rows[name] = row(name)
-        path.write_text(text + "\n".join([*HEAD, *(rows[n] for n in TARGETS if n in rows)]) + "\n")
-    sys.stdout.write(path.read_text())
+    return text + "\n".join([*HEAD, *(line for lines in rows.values() for line in lines)]) + "\n"
+
+
+def main() -> None:
+    needs_data()
+    renew("targets.md", TARGETS, lambda name: [row(name)], written)
 
 
 if __name__ == "__main__":
