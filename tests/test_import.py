@@ -18,7 +18,7 @@ EVERYTHING = """
 import importlib, pkgutil, geoflow, manifolds
 for package in (geoflow, manifolds):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if not module.name.endswith("__main__"):
+        if not module.name.endswith(("__main__", "interop.sklearn")):  # the estimator is a class of scikit-learn's
             importlib.import_module(module.name)
 """
 

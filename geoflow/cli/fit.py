@@ -8,6 +8,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from geoflow.columns import Bounded
 from geoflow.density import Density, log_prob_in_blocks
 from geoflow.distributions import GaussianMixture
 from geoflow.flows import maf, nsf, realnvp
+from geoflow.interop.zoo import ZOO, zoo
 from geoflow.nets.mlp import ACTIVATIONS
 from geoflow.tables import Table, choose, counter_columns, read, writable
 from geoflow.train import History
@@ -117,6 +119,7 @@ def _from_file(path: str) -> dict[str, Any]:
 
 
 FLOWS: dict[str, Callable[..., Density]] = {"realnvp": realnvp, "nsf": nsf, "maf": maf}
+FLOWS |= {name: partial(zoo, name) for name in ZOO}
 """Recipes by the words for them, which take the same settings."""
 
 
@@ -150,7 +153,7 @@ def _bounds(settings: dict[str, Any], table: Table) -> Bounded | None:
         return None
     if settings["model"] not in FLOWS:
         raise ValueError(
-            f"--bounds needs a flow: a {settings['model']} has tails everywhere; use --model {' or '.join(FLOWS)}."
+            f"--bounds needs a flow: a {settings['model']} has tails everywhere; use --model {' or '.join(list(FLOWS)[:3])}."
         )
     for name, bound in asked.items():
         table.raw.position(name)

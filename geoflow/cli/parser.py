@@ -6,6 +6,8 @@ import sys
 import textwrap
 from typing import NoReturn
 
+from geoflow.interop.zoo import ZOO
+
 INTRO = """\
 Densities and the distances they make, for tables of numbers.
 
@@ -218,8 +220,8 @@ def _fit(verbs: "argparse._SubParsersAction[Parser]") -> None:
     )
     group = p.add_argument_group("model and training")
     kinds = ["realnvp", "nsf", "maf", "gaussian", "mixture"]
-    text = "default realnvp; nsf has splines, maf draws slowly; gaussian and mixture need no steps"
-    group.add_argument("--model", choices=kinds, default=none, help=text)
+    text = "default realnvp; nsf has splines, maf draws slowly; gaussian and mixture need no steps; others': "
+    group.add_argument("--model", choices=[*kinds, *ZOO], default=none, metavar="NAME", help=text + ", ".join(ZOO))
     group.add_argument("--depth", type=positive, default=none, help="flows: number of layers (default 8)")
     group.add_argument(
         "--hidden", type=whole, default=none, metavar="N,N", help="flows: widths of their networks (64,64)"
