@@ -33,6 +33,13 @@ def test_the_distance_goes_round() -> None:
     assert names["solution"].converged.all()
 
 
+def test_flows_of_others(unchecked: None) -> None:
+    """The example of adapters and estimators, as it stands."""
+    names: dict[str, Any] = {}
+    exec(next(code for code in EXAMPLES if "from_freia" in code), names)
+    assert names["model"].score_samples(names["x"].numpy()).shape == (500,)
+
+
 def test_commands_exist() -> None:
     """Every nox session and verb that a page names."""
     sessions = set(re.findall(r"^@nox\.session\ndef (\w+)", (ROOT / "noxfile.py").read_text(), re.MULTILINE))
