@@ -5,8 +5,10 @@ from geoflow.density import Density, Player, Sampler
 from geoflow.diagnostics import HonestyTable, check
 from geoflow.distances import FermatSpace
 from geoflow.distributions import ClassConditional, DiagonalNormal, GaussianMixture, StandardNormal
+from geoflow.embedded import Embedded
 from geoflow.flows import Flow
 from geoflow.freeform import FreeFormFlow
+from geoflow.levels import Dequantized, Logit
 from geoflow.maps import Autoencoder, Bijection, Chain, ChainBijection, Inverse, Pair
 from geoflow.registry import register
 from geoflow.store import describe, load, save
@@ -20,7 +22,9 @@ __all__ = [
     "ChainBijection",
     "ClassConditional",
     "Density",
+    "Dequantized",
     "DiagonalNormal",
+    "Embedded",
     "FermatSpace",
     "Flow",
     "FreeFormFlow",
@@ -28,6 +32,7 @@ __all__ = [
     "History",
     "HonestyTable",
     "Inverse",
+    "Logit",
     "Pair",
     "Player",
     "Positive",

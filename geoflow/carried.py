@@ -77,7 +77,7 @@ class Coded(Carried):
         self.base.finish(self._codes(x, context), given(self.base, context))
 
 
-def blocks(x: Tensor, context: Context) -> list[tuple[Tensor, Tensor | None]]:
+def blocks(x: Tensor, context: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
     """Rows with their contexts, `ROWS` at a time."""
     parts: list[Tensor | None] = [None] * len(x) if context is None else list(context.split(ROWS))
     return list(zip(x.split(ROWS), parts, strict=False))

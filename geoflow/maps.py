@@ -6,7 +6,7 @@ To write a map give `_encode` and `_decode`; for a bijection `_encode_and_log_de
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import Any, Literal
 
 import torch
@@ -262,14 +262,16 @@ class _Parts(Autoencoder):
 
     @torch.no_grad()
     def _walk(self, hook: Literal["prepare", "finish"], x: Tensor, context: Tensor | None) -> None:
-        for part in self.parts:
-            getattr(part, hook)(x, given(part, context))
-            blocks = zip(
-                x.split(2048),
-                context.split(2048) if context is not None else [None] * (len(x) // 2048 + 1),
-                strict=False,
-            )
-            x = torch.cat([part._encode(b, given(part, c)) for b, c in blocks])  # type: ignore[operator]
+        """Call the hook of each part on the output of the one before, as far as there are parts that have one."""
+        last = max((i for i, part in enumerate(self.parts) if _acts(part, hook)), default=-1)
+        for i, part in enumerate(self.parts):
+            if i > last:
+                break
+            own = given(part, context)
+            getattr(part, hook)(x, own)
+            if i < last:
+                rows = zip(x.split(2048), own.split(2048) if own is not None else repeat(None), strict=False)
+                x = torch.cat([part._encode(b, c) for b, c in rows])  # type: ignore[operator]
 
     def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
         """Prepare each part on the output of the one before."""
@@ -278,6 +280,13 @@ class _Parts(Autoencoder):
     def finish(self, x: Tensor, context: Tensor | None = None) -> None:
         """Finish each part on the output of the one before."""
         self._walk("finish", x, context)
+
+
+def _acts(part: Any, hook: str) -> bool:
+    """Whether a part does anything there."""
+    if isinstance(part, _Parts):
+        return any(_acts(p, hook) for p in part.parts)
+    return getattr(type(part), hook) is not getattr(Autoencoder, hook)
 
 
 @register

@@ -241,6 +241,32 @@ def plot_marginals(
     return fig
 
 
+def plot_spectrum(spectra: Any, ax: "Axes | None" = None, *, count: int | None = None, **line: Any) -> "Axes":
+    """Deviations in falling order on a logarithmic axis: what carries something, and what is noise.
+
+    Args:
+        spectra: one deviation a dimension ``(dim,)``, or several of these by label.
+        count: how many are informative; a line is drawn behind them.
+        line: passed to ``Axes.plot``.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    ax = _axes(ax)
+    named = spectra if isinstance(spectra, dict) else {"spectrum": spectra}
+    colors = (GEODESIC, STRAIGHT, OTHER, INK)
+    for i, (label, spectrum) in enumerate(named.items()):
+        falling = np.sort(_numpy(spectrum))[::-1]
+        style = {"color": colors[i % len(colors)], "marker": "o", "markersize": 4, "label": label, **line}
+        ax.semilogy(np.arange(1, len(falling) + 1), falling, **style)
+    if count is not None:
+        ax.axvline(count + 0.5, color=STRAIGHT, linestyle="--", linewidth=1)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set(xlabel="dimension", ylabel="deviation within classes")
+    if len(named) > 1:
+        ax.legend(frameon=False)
+    return ax
+
+
 def plot_history(history: Any, ax: "Axes | None" = None, **line: Any) -> "Axes":
     """Training and held-out loss of a `History` against the step."""
     return history.plot(_axes(ax), **line)  # type: ignore[no-any-return]

@@ -182,3 +182,39 @@ def test_earth_gives_each_place_once_on_the_sphere(tmp_path):
         datasets.earth("fire", tmp_path)
     with pytest.raises(ValueError, match="volcano, earthquake, flood, fire"):
         datasets.earth("storm", tmp_path)
+
+
+def test_bsds300_patches(tmp_path):
+    """Made images whose grey level rises by four from pixel to pixel to the right, each on a level of its own."""
+    import io
+    import tarfile
+
+    from PIL import Image
+
+    (tmp_path / "bsds300").mkdir()
+    with tarfile.open(tmp_path / "bsds300/bsds300_color_jpg.tar", "w") as tar:
+        for i in range(300):
+            grey = np.broadcast_to(10 + 4 * np.arange(24) + i % 7, (16, 24)).astype(np.uint8)
+            jpg = io.BytesIO()
+            Image.fromarray(np.stack([grey] * 3, -1)).save(jpg, "jpeg", quality=100)
+            member = tarfile.TarInfo(f"{'train' if i < 200 else 'test'}/{i:03d}.jpg")
+            member.size = jpg.tell()
+            jpg.seek(0)
+            tar.addfile(member, jpg)
+    data = datasets.bsds300(450, 101, seed=1, folder=tmp_path)
+    check_shape(data)
+    assert data.x.shape == (551, 63)
+    assert data.test.sum() == 101
+    assert torch.equal(data.test, data.labels >= 200)
+    per_image = torch.bincount(data.labels)
+    assert per_image[:200].unique().tolist() == [2, 3]
+    assert per_image[200:].tolist() == [2] + [1] * 99
+    whole = torch.cat([data.x, -data.x.sum(1, keepdim=True)], 1).reshape(-1, 8, 8)  # the last pixel follows
+    assert torch.allclose((whole[:, :, 1:] - whole[:, :, :-1]).mean(0), torch.tensor(4 / 256), atol=1e-3)
+    assert (whole[:, 1:] - whole[:, :-1]).abs().max() <= 3 / 256  # noise, and what the compression loses
+    assert not torch.equal(data.x, datasets.bsds300(450, 101, seed=2, folder=tmp_path).x)
+    assert torch.equal(data.x, datasets.bsds300(450, 101, seed=1, folder=tmp_path).x)
+    with pytest.raises(FileNotFoundError, match=r"BIDS/BSDS500"):
+        datasets.bsds300(folder=tmp_path / "bsds300")
+    with pytest.raises(ValueError, match=r"n must be at least 200"):
+        datasets.bsds300(10, folder=tmp_path)

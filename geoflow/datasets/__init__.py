@@ -9,7 +9,9 @@ from geoflow.datasets.folder import adbench, available, fashion_mnist, mnist, po
 from geoflow.datasets.hyperbolic import hyperbolic
 from geoflow.datasets.mesh_targets import mesh_eigen
 from geoflow.datasets.meshes import mesh, read_mesh
+from geoflow.datasets.mixed_sources import MixedSources, glow_sources, sheared_sources
 from geoflow.datasets.molecules import dw4, lj13, qm9
+from geoflow.datasets.patches import bsds300
 from geoflow.datasets.rotations import so3_mixture
 from geoflow.datasets.shipped import breast_cancer, digits, wine
 from geoflow.datasets.simulators import Task, task
@@ -18,11 +20,13 @@ from geoflow.datasets.toys import eight_gaussians, four_gaussians, noisy_sine, r
 
 __all__ = [
     "Dataset",
+    "MixedSources",
     "Task",
     "adbench",
     "available",
     "bond_orders",
     "breast_cancer",
+    "bsds300",
     "digits",
     "double_well_energy",
     "dw4",
@@ -31,6 +35,7 @@ __all__ = [
     "entropy",
     "fashion_mnist",
     "four_gaussians",
+    "glow_sources",
     "hyperbolic",
     "lennard_jones_energy",
     "lj13",
@@ -46,6 +51,7 @@ __all__ = [
     "ring",
     "rna",
     "sample_boltzmann",
+    "sheared_sources",
     "so3_mixture",
     "spiral",
     "stability",

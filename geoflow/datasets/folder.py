@@ -5,6 +5,7 @@ The folder is given as ``folder=`` or named by the environment variable GEOFLOW_
     adbench/<name>.npz                                 X, y
     uci_regression/<name>.npz                          data, test_mask, n_rows
     power_subset/household_power_first_month.npz       X, columns
+    bsds300/bsds300_color_jpg.tar                      200 photographs in train/, 100 in test/, for `bsds300`
     mnist/mnist.npz                                    x_train, y_train, x_test, y_test
     fashion_mnist/<train|t10k>-<images|labels>-idx?-ubyte.gz   idx files as they are published
     sbibm/<task>.npz                                   posterior_KK, observation_KK, true_parameters_KK, for `task`
@@ -37,6 +38,7 @@ SOURCES = {
         "the UCI set 'Individual household electric power consumption', first month; a cut is in the GitHub repository "
         "cynthia-2802/ai-exam, packed with arrays X and columns"
     ),
+    "bsds300": "the GitHub repository BIDS/BSDS500, data/images: its train and val folders as train/ and test/ in a tar file",
     "mnist": "the GitHub repository rasbt/mnist-pngs, packed with arrays x_train, y_train, x_test, y_test",
     "fashion_mnist": "the GitHub repository zalandoresearch/fashion-mnist, data/fashion",
     "sbibm": (
@@ -122,7 +124,7 @@ def fashion_mnist(dequantise: bool = True, seed: int = 0, folder: str | os.PathL
 def available(folder: str | os.PathLike[str] | None = None) -> dict[str, list[str]]:
     """Which of the loaders' files are in the folder: ``{"adbench": ["annthyroid", ...], ...}``."""
     root = _root(folder)
-    endings = {".npz", ".gz", ".tsv", ".obj", ".off", ".ply"}
+    endings = {".npz", ".gz", ".tsv", ".obj", ".off", ".ply", ".tar"}
     return {kind: sorted(p.stem for p in (root / kind).glob("*") if p.suffix in endings) for kind in SOURCES}
 
 

@@ -13,6 +13,7 @@ from geoflow.distributions.normals import DiagonalNormal, StandardNormal
 from geoflow.distributions.power_spherical import PowerSpherical
 from geoflow.distributions.product import ProductDensity
 from geoflow.distributions.riemannian_normal import RiemannianNormal
+from geoflow.distributions.student_t import StudentT
 from geoflow.distributions.uniform import Uniform
 from geoflow.distributions.von_mises import VonMises
 from geoflow.distributions.von_mises_fisher import VonMisesFisher
@@ -34,6 +35,7 @@ __all__ = [
     "ProductDensity",
     "RiemannianNormal",
     "StandardNormal",
+    "StudentT",
     "Uniform",
     "VonMises",
     "VonMisesFisher",

@@ -69,6 +69,7 @@ class StudentT(Density):
         with torch.no_grad():
             made.mean.copy_(mean)
             made.log_scale.copy_(scale.log())
+            made.log_excess.copy_((torch.as_tensor(dof).to(mean) - 2).log())  # in the dtype of mean
         return made
 
     @classmethod

@@ -1,23 +1,57 @@
 """Flows with an exact change of volume: building blocks, the model, and recipes."""
 
 from geoflow.flows.autoregressive import Autoregressive
+from geoflow.flows.circular import CircularSplineCoupling
 from geoflow.flows.coupling import AffineCoupling
 from geoflow.flows.flow import Flow
+from geoflow.flows.gin import GIN, gin
+from geoflow.flows.identify import (
+    ClassMoments,
+    class_moments,
+    identifiability_gap,
+    informative,
+    joint_diagonalizer,
+    spectrum,
+    unexplained,
+)
+from geoflow.flows.images import AtEachPixel, ImageCoupling, Squeeze, glow_image
 from geoflow.flows.linear import LULinear
+from geoflow.flows.mixed import circular_nsf
+from geoflow.flows.on_columns import OnColumns
+from geoflow.flows.orthogonal import OrthogonalLinear
 from geoflow.flows.permutation import Permutation
 from geoflow.flows.recipes import maf, nsf, realnvp
 from geoflow.flows.reflection import Reflection
 from geoflow.flows.spline import SplineCoupling
+from geoflow.flows.unimodular import Unimodular
 
 __all__ = [
+    "GIN",
     "AffineCoupling",
+    "AtEachPixel",
     "Autoregressive",
+    "CircularSplineCoupling",
+    "ClassMoments",
     "Flow",
+    "ImageCoupling",
     "LULinear",
+    "OnColumns",
+    "OrthogonalLinear",
     "Permutation",
     "Reflection",
     "SplineCoupling",
+    "Squeeze",
+    "Unimodular",
+    "circular_nsf",
+    "class_moments",
+    "gin",
+    "glow_image",
+    "identifiability_gap",
+    "informative",
+    "joint_diagonalizer",
     "maf",
     "nsf",
     "realnvp",
+    "spectrum",
+    "unexplained",
 ]

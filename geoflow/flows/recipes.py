@@ -13,6 +13,7 @@ from geoflow.flows.autoregressive import Autoregressive
 from geoflow.flows.coupling import AffineCoupling
 from geoflow.flows.flow import Flow
 from geoflow.flows.linear import LULinear
+from geoflow.flows.orthogonal import OrthogonalLinear
 from geoflow.flows.permutation import Permutation
 from geoflow.flows.reflection import Reflection
 from geoflow.flows.spline import SplineCoupling
@@ -74,7 +75,7 @@ def nsf(
     bins: int = 8,
     box: float = 5.0,
     activation: str = "relu",
-    mix: Literal["lu", "permute"] = "lu",
+    mix: Literal["lu", "orthogonal", "permute"] = "lu",
     base: Density | None = None,
     bounds: Bounded | None = None,
     generator: Generator | None = None,
@@ -89,19 +90,21 @@ def nsf(
         context: width of a float condition, 0 for none. Conditions are used as given: scale them to about one.
         depth: number of couplings; two transform every coordinate once.
         hidden, activation, bins, box: of the couplings (see `SplineCoupling`).
-        mix: "lu", a learned linear map before each coupling but the first, or "permute", a permutation after every
-            second.
+        mix: before each coupling but the first: "lu", a learned linear map, or "orthogonal", a learned turn; or
+            "permute", a permutation after every second.
         base: the latent density; None is the standard normal.
         bounds: of the columns that have some, as `Bounded(low, high)`: no mass is put outside.
-        generator: of the permutations (the networks' weights come from the global generator).
+        generator: of the permutations or first turns (the networks' weights come from the global generator).
     """
     depth = validate.count(depth, "nsf", "depth", 1)
-    if mix not in ("lu", "permute"):
-        raise ValueError(f"nsf expects mix='lu' or 'permute', got {mix!r}.")
+    if mix not in ("lu", "orthogonal", "permute"):
+        raise ValueError(f"nsf expects mix='lu', 'orthogonal' or 'permute', got {mix!r}.")
     parts: list[Bijection] = []
     for layer in range(depth):
         if mix == "lu" and layer:
             parts.append(LULinear(dim, generator=generator))
+        elif mix == "orthogonal" and layer:
+            parts.append(OrthogonalLinear(dim, generator=generator))
         elif mix == "permute" and dim > 2 and layer % 2 == 0 and layer:
             parts.append(Permutation(dim, generator=generator))
         parts.append(SplineCoupling(dim, context, hidden, activation, bins, box))

@@ -1,9 +1,11 @@
 """Figures that compare samples with data, each by a stated convention."""
 
+from geoflow.metrics.bits import bits_per_dim
 from geoflow.metrics.c2st import C2ST, c2st
 from geoflow.metrics.coverage import Coverage, coverage
 from geoflow.metrics.features import ImageFeatures, feature_classifier
 from geoflow.metrics.frechet import FrechetReport, frechet, frechet_report, gaussian_w2
+from geoflow.metrics.mean_correlation import mean_correlation
 from geoflow.metrics.mmd import mmd
 from geoflow.metrics.precision_recall import PrecisionRecall, precision_recall
 
@@ -13,12 +15,14 @@ __all__ = [
     "FrechetReport",
     "ImageFeatures",
     "PrecisionRecall",
+    "bits_per_dim",
     "c2st",
     "coverage",
     "feature_classifier",
     "frechet",
     "frechet_report",
     "gaussian_w2",
+    "mean_correlation",
     "mmd",
     "precision_recall",
 ]

@@ -39,24 +39,37 @@ from geoflow.distributions import (
     PowerSpherical,
     ProductDensity,
     RiemannianNormal,
+    StudentT,
     Uniform,
     VonMises,
     VonMisesFisher,
     WrappedDensity,
     WrappedNormal,
 )
+from geoflow.embedded import Embedded
 from geoflow.flows import (
+    GIN,
     AffineCoupling,
+    AtEachPixel,
     Autoregressive,
+    CircularSplineCoupling,
+    ImageCoupling,
     LULinear,
+    OnColumns,
+    OrthogonalLinear,
     Permutation,
     Reflection,
     SplineCoupling,
+    Squeeze,
+    circular_nsf,
+    gin,
     maf,
     nsf,
     realnvp,
 )
 from geoflow.freeform import FlowMatching, FromOrigin, OnCircles
+from geoflow.interop.zoo import ZooBijection, zoo
+from geoflow.levels import Dequantized, Logit
 from geoflow.metrics import ImageFeatures
 from geoflow.nets import EGNN, MLP, ConvDecoder, ConvEncoder, MaskedMLP, ResidualNet
 from manifolds import (
@@ -71,6 +84,7 @@ from manifolds import (
     Sphere,
     Torus,
 )
+from manifolds.torus import wrap
 from tests.laws.cylinder import Cylinder
 from tests.laws.examples import GaussianPosterior, Stretch
 from tests.laws.icosphere import icosphere
@@ -199,6 +213,14 @@ def smooth_realnvp(dim: int, **options: Any) -> Flow:
     return flow
 
 
+def turned_gin(dim: int, classes: int) -> GIN:
+    """With axes turned at both ends, as data would."""
+    flow = gin(dim, classes, depth=4, hidden=(16,))
+    for i in (1, -1):
+        flow.bijection.parts[i].set_matrix(torch.eye(dim) + 0.2 * torch.randn(dim, dim))
+    return flow
+
+
 _MIXTURE = ("rsample", "entropy", "tempered")
 _FLOW = ("entropy", "tempered", "from_data")
 
@@ -224,11 +246,25 @@ DENSITIES: dict[str, Case] = {
         lambda: GaussianMixture(3, 2, "diagonal"), lacks=_MIXTURE, fit={"components": 2, "covariance": "diagonal"}
     ),
     "ClassConditional(2)": Case(lambda: ClassConditional(2, 3), lacks=("tempered",)),
+    "Flow: zoo, freia/nice": Case(lambda: zoo("freia/nice", 2, depth=2, hidden=(8,), activation="silu"), lacks=_FLOW),
     "Flow: realnvp(2)": Case(lambda: smooth_realnvp(2), lacks=_FLOW),
     "Flow: realnvp(3)": Case(lambda: smooth_realnvp(3), lacks=_FLOW),
     "Flow: relu": Case(lambda: realnvp(2, depth=2, hidden=(16,)), lacks=_FLOW, smooth=False),
     "Flow: context": Case(lambda: smooth_realnvp(2, context=2), lacks=_FLOW),
+    "Flow: on the torus and a line": Case(
+        lambda: circular_nsf(3, [0, 2], depth=2, hidden=(16,), activation="silu"), lacks=_FLOW, smooth=False
+    ),
+    "Embedded: realnvp(2)": Case(
+        lambda: Embedded(smooth_realnvp(2, context=2), MLP(5, 2, (8,), "silu"), 5), lacks=_FLOW
+    ),
+    # narrow, so that even these tails are low where the laws look far away
+    "StudentT(2)": Case(
+        lambda: StudentT.of(torch.tensor([1.0, -2.0]), torch.full((2,), 1e-3), [60.0, 40.0]), width=1e-3
+    ),
+    "StudentT(1), fixed": Case(lambda: StudentT(1, 400.0, learned=False), fit={"dof": 400.0, "learned": False}),
+    "Flow: Student-t base": Case(lambda: smooth_realnvp(3, base=StudentT(3, 100.0)), lacks=_FLOW),
     "Flow: labels": Case(lambda: smooth_realnvp(2, base=ClassConditional(2, 3)), lacks=_FLOW),
+    "GIN(4)": Case(lambda: turned_gin(4, 3), lacks=_FLOW),
     # encode and decode undo each other here: else the encoder's density has no mass of one, nor that of the draws
     "FreeFormFlow: a bijection": Case(
         lambda: FreeFormFlow(smooth_realnvp(2).bijection, StandardNormal(2), surrogate="conditional"),
@@ -406,7 +442,10 @@ DENSITIES: dict[str, Case] = {
 }
 
 
-SAMPLERS: dict[str, Case] = {}
+SAMPLERS: dict[str, Case] = {
+    "Dequantized": Case(lambda: Dequantized(smooth_realnvp(2), 32)),
+    "Dequantized, labels": Case(lambda: Dequantized(ClassConditional(3, 2), 256)),
+}
 """What draws but has no `log_prob`."""
 
 RECIPES: dict[str, Case] = {
@@ -417,6 +456,7 @@ RECIPES: dict[str, Case] = {
     "maf(3)": Case(lambda: maf(3)),
     "maf(3, spline, context)": Case(lambda: maf(3, univariate="spline", context=2)),
     "nsf(5, permute, context)": Case(lambda: nsf(5, mix="permute", context=2)),
+    "nsf(3, orthogonal)": Case(lambda: nsf(3, mix="orthogonal", depth=3)),
 }
 """Flows that, untrained, are the diagonal Gaussian of the data they were prepared on."""
 
@@ -440,14 +480,37 @@ BIJECTIONS: dict[str, Case] = {
     "Autoregressive(1)": Case(lambda: Autoregressive(1, hidden=(16,), activation="silu")),
     "Autoregressive(4, context)": Case(lambda: Autoregressive(4, 2, (16,), "silu")),
     "Autoregressive(3, spline)": Case(lambda: Autoregressive(3, 0, (16,), "silu", "spline"), smooth=False),
+    "ZooBijection: normflows/nsf": Case(lambda: ZooBijection("normflows/nsf", 2, 0, 1, (8,), "silu"), smooth=False),
+    "ZooBijection: normflows/planar": Case(lambda: ZooBijection("normflows/planar", 3, 0, 3), smooth=False),
+    "ZooBijection: freia/glow, context": Case(lambda: ZooBijection("freia/glow", 2, 2, 2, (8,), "silu")),
+    "ZooBijection: freia/nice": Case(lambda: ZooBijection("freia/nice", 2, 0, 2, (8,), "silu")),
     "LULinear(5)": Case(lambda: LULinear(5, order=[2, 0, 1, 4, 3])),
+    "OrthogonalLinear(5)": Case(lambda: OrthogonalLinear(5)),
+    "OrthogonalLinear(4, two reflections)": Case(lambda: OrthogonalLinear(4, 2)),
     "Permutation(5)": Case(lambda: Permutation(5, order=[2, 0, 1, 4, 3])),
+    "Unimodular(5)": Case(lambda: turned_gin(5, 1).bijection.parts[-1]),
     "Reflection(5)": Case(lambda: Reflection(5)),
     "Standardize(3)": Case(lambda: scaled(3)),
     "Bounded, every kind": Case(lambda: Bounded([-30.0, -30.0, None, None], [30.0, None, 30.0, None])),
     "Positive(2)": Case(lambda: Positive(2)),
+    "Logit(3)": Case(lambda: Logit(3, 0.45)),
     "Inverse(Standardize)": Case(lambda: Inverse(scaled(3))),
     "Inverse(AffineCoupling, context)": Case(lambda: Inverse(coupling(3, context_dim=2))),
+    # smooth: as SplineCoupling
+    "CircularSplineCoupling(2)": Case(
+        lambda: CircularSplineCoupling(2, [0, 1], [1], 0, (16,), "silu", 5), smooth=False
+    ),
+    "CircularSplineCoupling(5, mixed, context)": Case(
+        lambda: CircularSplineCoupling(5, [1, 4], [0, 1, 3], 2, (16,), "silu"), smooth=False
+    ),
+    "OnColumns(AffineCoupling, context)": Case(lambda: OnColumns(coupling(3, context_dim=2), 5, [4, 0, 2])),
+    "OnColumns(Standardize)": Case(lambda: OnColumns(scaled(2), 3, [0, 1])),
+    "Squeeze": Case(lambda: Squeeze((3, 4, 2))),
+    "Squeeze, haar": Case(lambda: Squeeze((2, 2, 4), haar=True)),
+    "AtEachPixel(LULinear)": Case(lambda: AtEachPixel(LULinear(3, order=[2, 0, 1]), (3, 2, 2))),
+    "AtEachPixel(AffineCoupling, context)": Case(lambda: AtEachPixel(coupling(3, context_dim=2), (3, 2, 1))),
+    "ImageCoupling": Case(lambda: ImageCoupling((3, 4, 2), channels=8, activation="silu")),
+    "ImageCoupling, context": Case(lambda: ImageCoupling((2, 2, 3), 2, 8, "silu")),
     "ChainBijection": Case(lambda: ChainBijection(scaled(4), coupling(4), Permutation(4, [1, 0, 3, 2]), coupling(4))),
     "ChainBijection, part with context": Case(
         lambda: ChainBijection(scaled(3), coupling(3, context_dim=2), Inverse(coupling(3)))
@@ -457,6 +520,8 @@ BIJECTIONS: dict[str, Case] = {
 
 HOMES: dict[type, Callable[[Tensor], Tensor]] = {
     Positive: nn.functional.softplus,
+    Logit: lambda raw: 0.4 * raw.sigmoid(),
+    CircularSplineCoupling: wrap,
     FromOrigin: Hyperboloid(2).project,
 }
 """From numbers of about one to data, for maps that are not at home everywhere."""

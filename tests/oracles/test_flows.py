@@ -89,7 +89,7 @@ def test_refusals(unchecked: None) -> None:
         (lambda: SplineCoupling(1), "dim >= 2, one half to condition the other"),
         (lambda: SplineCoupling(3, bins=1), "bins must be at least 2"),
         (lambda: SplineCoupling(3, box=0.0), "positive, finite box, got 0.0"),
-        (lambda: nsf(3, mix="both"), "mix='lu' or 'permute', got 'both'"),  # type: ignore[arg-type]
+        (lambda: nsf(3, mix="both"), "mix='lu', 'orthogonal' or 'permute', got 'both'"),  # type: ignore[arg-type]
         (lambda: maf(3, univariate="cubic"), "univariate='affine' or 'spline', got 'cubic'"),  # type: ignore[arg-type]
     ):
         with pytest.raises(ValueError, match=words):
