@@ -18,11 +18,13 @@ from geoflow import (
     GaussianMixture,
     Sampler,
     StandardNormal,
+    fit,
 )
-from geoflow.diagnostics import HonestyTable
+from geoflow.diagnostics import HonestyTable, calibration, lines
 from geoflow.diagnostics import check as full_check
 from geoflow.diagnostics.mass import grid_mass, importance_mass
 from geoflow.diagnostics.simple import Kernels, simple_log_probs
+from geoflow.distributions import VonMisesFisher
 from geoflow.flows import AffineCoupling, realnvp
 from manifolds import Euclidean, Sphere
 
@@ -69,7 +71,10 @@ def test_a_good_flow_passes_and_the_table_reads() -> None:
         "coverage, largest gap",
         "mass",
         "round trip",
+        "score, error against differences",
         "memorisation ratio",
+        "outliers",
+        "PIT of columns, largest gap",
     ]
     assert set(verdicts(table).values()) == {"good"}
     text = str(table)
@@ -90,8 +95,8 @@ def test_a_good_flow_passes_and_the_table_reads() -> None:
     assert json.loads(json.dumps(table.to_dict(), allow_nan=False))["lines"][3]["name"] == "mass"
     figure = table.plot()
     assert [ax.get_title().split(":")[0] for ax in figure.axes] == table.drawn
-    assert len(table.drawn) == 3
-    with pytest.raises(ValueError, match="expects 3 axes"):
+    assert len(table.drawn) == 4
+    with pytest.raises(ValueError, match="expects 4 axes"):
         table.plot([figure.axes[0]])
     with pytest.raises(KeyError, match="no line 'misspelt'"):
         table["misspelt"]
@@ -246,7 +251,8 @@ def test_a_sampler_without_density_is_asked_what_it_can_answer() -> None:
     table = check(Only(), torch.randn(200, 2), train=torch.randn(200, 2))
     found = verdicts(table)
     assert found["held-out log p"] == found["mass"] == found["coverage, largest gap"] == "missing"
-    assert found["C2ST accuracy"] == found["memorisation ratio"] == "good"
+    assert found["score, error against differences"] == found["outliers"] == "missing"
+    assert found["C2ST accuracy"] == found["memorisation ratio"] == found["PIT of columns, largest gap"] == "good"
     assert found["own figures"] == "bad"
     assert "round trip" not in found
     assert "the loss is 3" in table["own figures"].sentence
@@ -274,6 +280,113 @@ def test_conditional_models_are_compared_per_condition() -> None:
     assert float(found["a Gaussian, conditioned"].mean()) == pytest.approx(float(truth), abs=0.15)
     flow = realnvp(2, context=1, depth=2, hidden=(8,))
     assert check(flow, y[:100], c[:100], train=(y[100:], c[100:]))["held-out log p"].verdict == "bad"
+
+
+class GivenMean(Density):
+    """x | c ~ N(c, covariance), two columns, c the mean."""
+
+    def __init__(self, covariance: Tensor) -> None:
+        super().__init__()
+        self.space, self.context_dim = Euclidean(2), 2
+        self.inside = GaussianMixture.of(torch.ones(1), torch.zeros(1, 2), covariance[None])
+
+    def _log_prob(self, x: Tensor, context: Any = None) -> Tensor:
+        return self.inside._log_prob(x - context)
+
+    def _sample(self, shape: tuple[int, ...], context: Any, generator: Any) -> Tensor:
+        return context.expand(*shape, 2) + self.inside._sample(shape, None, generator)
+
+
+def test_calibration_of_conditional_models() -> None:
+    """Draws that spread too little are seen column by column, a wrong correlation only by distances."""
+    tilted = torch.tensor([[1.0, 0.9], [0.9, 1.0]])
+    context = 3 * torch.randn(1000, 2, generator=Generator().manual_seed(0))
+    x = GivenMean(tilted).sample((), context, generator=Generator().manual_seed(1)).detach()
+    sbc, tarp = "SBC ranks, largest gap", "TARP, largest gap"
+    good = check(GivenMean(tilted), x, context)
+    assert good[sbc].verdict == good[tarp].verdict == "good"
+    assert {sbc, tarp} <= set(good.drawn)
+    narrow = check(GivenMean(0.3 * tilted), x, context)
+    assert narrow[sbc].verdict == narrow[tarp].verdict == "bad"
+    assert "draws spread too little" in narrow[sbc].sentence
+    wide = check(GivenMean(4 * tilted), x, context)
+    assert "draws spread too much" in wide[sbc].sentence
+    shifted = check(GivenMean(tilted), x + torch.tensor([0.0, 0.5]), context)
+    assert "column 1" in shifted[sbc].sentence
+    assert "draws are too small" in shifted[sbc].sentence
+    straight = check(GivenMean(torch.eye(2)), x, context)
+    assert straight[sbc].verdict == "good"
+    assert straight[tarp].verdict == "bad"
+    axes = [ax for ax in good.plot().axes if ax.get_title().startswith("SBC")]
+    assert axes[0].get_xlabel() == "rank of the row among its draws"
+
+
+def test_calibration_is_that_of_the_truth() -> None:
+    """p-values of models that are right are uniform: over repeats few are small and few are large."""
+    tilted = torch.tensor([[1.0, 0.5], [0.5, 1.0]])
+    p: list[float] = []
+    for seed in range(40):
+        context = torch.randn(200, 2, generator=Generator().manual_seed(seed))
+        x = GivenMean(tilted).sample((), context, generator=Generator().manual_seed(1000 + seed)).detach()
+        scale = x.std(0)
+        material = lines.Material(
+            GivenMean(tilted), x, context, None, None, x, None, scale, None, torch.arange(200), seed
+        )
+        found = calibration.ranked(material)
+        assert found is not None
+        p += [calibration._uniform(ranks)[1] for ranks in (found.distances, *found.columns.T)]
+    assert 0.35 < sum(p) / len(p) < 0.65
+    assert sum(value < 0.1 for value in p) < 0.2 * len(p)
+
+
+class WrongScore(OffBy):
+    """Its score is a share of the gradient."""
+
+    def _log_prob_and_score(self, x: Tensor, context: Any = None) -> tuple[Tensor, Tensor]:
+        value, gradient = super()._log_prob_and_score(x, context)
+        return value, gradient * (1 + self.nats)
+
+
+def test_a_score_that_is_no_gradient_is_seen() -> None:
+    line = "score, error against differences"
+    assert check(two(), HELD)[line].verdict == "good"
+    wrong = check(WrongScore(two(), 0.01), HELD)[line]
+    assert wrong.verdict == "bad"
+    assert 0.003 < wrong.figure < 0.1  # type: ignore[operator]
+    torch.manual_seed(0)
+    flow = realnvp(2, depth=4, hidden=(16,))  # with kinks
+    fit(flow, TRAIN, epochs=1, seed=0, progress=False)
+    assert check(flow, HELD)[line].verdict == "good"
+    mean = torch.tensor([0.0, 0.6, 0.8])
+    sphere = VonMisesFisher(mean, 5.0)
+    x = sphere.sample(300, generator=Generator().manual_seed(0)).detach()
+    assert check(sphere, x)[line].verdict == "good"
+    assert check(WrongScore(sphere, 0.01), x)[line].verdict == "bad"
+
+
+def test_rows_that_a_density_does_not_expect_are_named() -> None:
+    truth = DiagonalNormal.of(torch.zeros(2), torch.ones(2))
+    x = truth.sample(3000, generator=Generator().manual_seed(0)).detach()
+    assert check(truth, x)["outliers"].verdict == "good"
+    assert check(truth, x)["outliers"].figure == pytest.approx(0.01, abs=0.008)
+    x[100::25] = torch.tensor([9.0, 9.0])  # a few rows less likely than any sample
+    x[2775] = 40.0
+    line = check(truth, x, rows=2950)["outliers"]
+    assert line.verdict == "bad"
+    assert line.figure == pytest.approx(0.05, abs=0.01)
+    named = [int(n) for n in line.sentence.split(", rows ")[1].split(" foremost")[0].split(", ")]
+    assert all(n >= 100 and n % 25 == 0 for n in named)
+
+
+def test_a_wrong_column_is_named() -> None:
+    model = DiagonalNormal.of(torch.zeros(3), torch.tensor([1.0, 1.0, 0.7]))
+    x = torch.randn(800, 3, generator=Generator().manual_seed(0))
+    line = check(model, x)["PIT of columns, largest gap"]
+    assert line.verdict == "bad"
+    assert "number 2" in line.sentence
+    assert line.details["column"] == 2
+    right = DiagonalNormal.of(torch.zeros(3), torch.ones(3))
+    assert check(right, x)["PIT of columns, largest gap"].verdict == "good"
 
 
 def test_kernels_against_scipy() -> None:

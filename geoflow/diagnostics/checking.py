@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from geoflow.density import Density, Sampler, reference
-from geoflow.diagnostics import lines
-from geoflow.diagnostics.table import HonestyTable
+from geoflow.diagnostics import calibration, derivative, lines, marginals
+from geoflow.diagnostics.table import HonestyTable, Line
 from geoflow.train.feed import Rows
 
 
@@ -25,7 +25,9 @@ def check(
     """The honesty table of a model on rows that it was not trained on.
 
     Lines: held-out log p beside simple models fitted to the training rows; a classifier between samples and held-out
-    rows; coverage of highest-density sets; total mass; round trip; memorisation. Each has a figure, a threshold and a
+    rows; coverage of highest-density sets; of conditional models ranks among draws of the same condition, by column
+    (SBC) and by distance (TARP); total mass; round trip; the score against differences of log p; memorisation; rows that
+    the model does not expect; the distribution of each column by itself (PIT). Each has a figure, a threshold and a
     sentence; what cannot be asked of a model says why. `print` it, look at `.ok`, draw it with `.plot()`. A model that
     has a method `verdict(figures)`, a sentence or None about its own `evaluate`, is asked for that too.
 
@@ -54,25 +56,30 @@ def check(
     dtype = torch.get_default_dtype() if like is None else like.dtype
     device = torch.device("cpu") if like is None else like.device
     generator = torch.Generator().manual_seed(seed)
-    held, all_held = _some(Rows(model, x, context, dtype, device, who="check"), rows, generator)
+    held, numbers, all_held = _some(Rows(model, x, context, dtype, device, who="check"), rows, generator)
     known: tuple[Tensor | None, Tensor | None] = (None, None)
     all_known = 0
     if train is not None:
         pair = train if isinstance(train, tuple) else (train, None)
-        known, all_known = _some(Rows(model, pair[0], pair[1], dtype, device, "train", "check"), rows, generator)
+        known, _, all_known = _some(Rows(model, pair[0], pair[1], dtype, device, "train", "check"), rows, generator)
     training = model.training
     model.eval()
     try:
         with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
-            material = _material(model, held, known, samples, seed)
+            material = _material(model, held, known, samples, numbers, seed)
+            of_log_p = lines.of_log_p(material)
             asked = [
                 lines.held_out(material),
                 lines.two_samples(material, permutations),
-                lines.covers(material),
+                lines.covers(material, of_log_p),
+                *_given_conditions(material),
                 lines.integrates(material),
                 lines.round_trip(material),
+                derivative.score(material),
                 lines.memorises(material),
+                marginals.outliers(material, of_log_p),
+                marginals.by_column(material),
                 lines.own_verdict(material),
             ]
     finally:
@@ -84,10 +91,18 @@ def check(
     return HonestyTable(type(model).__name__, tuple(line for line in asked if line is not None), about)
 
 
-def _some(rows: Rows, most: int, generator: torch.Generator) -> tuple[tuple[Tensor, Tensor | None], int]:
-    """At most so many rows, drawn without replacement, in their order; and how many there are."""
+def _some(rows: Rows, most: int, generator: torch.Generator) -> tuple[tuple[Tensor, Tensor | None], Tensor, int]:
+    """At most so many rows, drawn without replacement, in their order; their numbers; and how many there are."""
     index = torch.randperm(len(rows), generator=generator)[:most].sort().values
-    return rows.take(index), len(rows)
+    return rows.take(index), index, len(rows)
+
+
+def _given_conditions(m: lines.Material) -> list[Line]:
+    """What only conditional models are asked."""
+    if m.context is None:
+        return []
+    found = calibration.ranked(m)
+    return [calibration.by_column(m, found), calibration.by_distance(found)]
 
 
 def _material(
@@ -95,6 +110,7 @@ def _material(
     held: tuple[Tensor, Tensor | None],
     known: tuple[Tensor | None, Tensor | None],
     samples: int,
+    numbers: Tensor,
     seed: int,
 ) -> lines.Material:
     x, context = held
@@ -114,6 +130,7 @@ def _material(
         sample_context=conditions,
         scale=(x if known[0] is None else known[0]).std(0).clamp_min(torch.finfo(x.dtype).tiny),
         why_no_density=_why_not(model, x, context),
+        numbers=numbers,
         seed=seed,
     )
 

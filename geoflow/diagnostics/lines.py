@@ -1,4 +1,7 @@
-"""The questions of `check`, a function each: rows and samples in, one line of the table out."""
+"""The questions of `check`, a function each: rows and samples in, one line of the table out.
+
+Those to conditions, single columns and derivatives have modules of their own.
+"""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +13,7 @@ from geoflow.density import Density, Sampler, log_prob_in_blocks
 from geoflow.diagnostics import mass
 from geoflow.diagnostics.simple import simple_log_probs
 from geoflow.diagnostics.table import Line, Verdict
-from geoflow.metrics import c2st, coverage
+from geoflow.metrics import Coverage, c2st, coverage
 from geoflow.metrics.c2st import together
 from manifolds import Euclidean
 
@@ -26,6 +29,7 @@ class Material:
         samples: one draw per held-out row and condition, in turn: ``(s, dim)``; `sample_context` its conditions.
         scale: standard deviation of each column of the rows ``(dim,)``.
         why_no_density: why `log_prob` cannot be asked, or None.
+        numbers: which of the given held-out rows `x` are ``(n,)``.
         seed: of every further draw.
     """
 
@@ -38,6 +42,7 @@ class Material:
     sample_context: Tensor | None
     scale: Tensor
     why_no_density: str | None
+    numbers: Tensor
     seed: int
 
     @property
@@ -50,7 +55,7 @@ def held_out(m: Material) -> Line:
     """1: mean held-out log p, beside simple models fitted to the same training rows."""
     name = "held-out log p"
     if m.why_no_density is not None:
-        return _missing(name, m.why_no_density)
+        return missing(name, m.why_no_density)
     ours = log_prob_in_blocks(m.density, m.x, m.context).cpu().double()
     figure, error = _mean(ours)
     threshold = "not below the best simple model by more than 2 standard errors"
@@ -117,12 +122,16 @@ def two_samples(m: Material, permutations: int) -> Line:
     return Line(name, result.accuracy, error, threshold, "bad" if bad else "good", sentence, details)
 
 
-def covers(m: Material) -> Line:
+def of_log_p(m: Material) -> Coverage | None:
+    """Ranks of the held-out rows' log p among that of samples, for the questions that build on them."""
+    return None if m.why_no_density is not None else coverage(m.density, m.x, m.context, draws=2000, seed=m.seed)
+
+
+def covers(m: Material, result: Coverage | None) -> Line:
     """3: do highest-density sets hold the share of held-out rows that they promise?"""
     name, threshold = "coverage, largest gap", "below 0.05, or p above 0.01"
-    if m.why_no_density is not None:
-        return _missing(name, m.why_no_density)
-    result = coverage(m.density, m.x, m.context, draws=2000, seed=m.seed)
+    if result is None:
+        return missing(name, m.why_no_density or "")
     bad = result.ks >= 0.05 and result.p_value <= 0.01
     inside = float((result.ranks <= 0.9).double().mean())
     lean = "too narrow" if inside < 0.9 else "too wide"
@@ -140,7 +149,7 @@ def integrates(m: Material) -> Line:
     """5: is the mass one?"""
     name, threshold = "mass", "1, within 3 standard errors + 0.02"
     if m.why_no_density is not None:
-        return _missing(name, m.why_no_density)
+        return missing(name, m.why_no_density)
     space = m.model.space
     everything = torch.cat([m.x if m.train is None else m.train[:2000], m.samples])
     if not bool(m.samples.isfinite().all()):
@@ -149,7 +158,7 @@ def integrates(m: Material) -> Line:
         generator = torch.Generator(m.x.device).manual_seed(m.seed)
         found = mass.uniform_mass(m.density, m.context, m.x, 20_000, generator)
     elif not isinstance(space, Euclidean):
-        return _missing(name, f"no estimate for {space!r}, which is neither flat nor compact.")
+        return missing(name, f"no estimate for {space!r}, which is neither flat nor compact.")
     elif space.dim <= 2:
         given = None if m.context is None else m.context[:1]
         found = mass.grid_mass(m.density, everything, given, 2000 if space.dim == 1 else 300)
@@ -201,7 +210,7 @@ def memorises(m: Material) -> Line:
     """
     name, threshold = "memorisation ratio", "above 0.8, or within 3 standard errors of 1"
     if m.train is None:
-        return _missing(name, "pass train= to see whether samples repeat the training rows.")
+        return missing(name, "pass train= to see whether samples repeat the training rows.")
     if not bool(m.samples.isfinite().all()):
         return Line(name, None, None, threshold, "bad", "Not tested: samples are not finite.")
     x, train, samples = m.x / m.scale, m.train / m.scale, m.samples / m.scale
@@ -242,5 +251,6 @@ def _mean(values: Tensor) -> tuple[float, float]:
     return float(values.mean()), float(values.std()) / math.sqrt(len(values))
 
 
-def _missing(name: str, why: str) -> Line:
+def missing(name: str, why: str) -> Line:
+    """A question that cannot be asked of this model."""
     return Line(name, None, None, "", "missing", why[0].upper() + why[1:])

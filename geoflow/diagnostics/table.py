@@ -28,7 +28,7 @@ class Line:
         verdict: "good", "bad", "unclear" (too noisy to say) or "missing" (could not be asked).
         sentence: what it means.
         details: further figures by name.
-        drawing, notes: curves for `HonestyTable.plot` and their labels.
+        drawing, notes: curves for `HonestyTable.plot`, and the labels of what is compared or of the axes.
     """
 
     name: str
@@ -126,7 +126,7 @@ class HonestyTable:
         return {"model": self.model, "ok": self.ok, "about": self.about, "lines": lines}
 
     def plot(self, axes: "Sequence[Axes] | None" = None) -> "Figure":
-        """Draw what can be drawn, a panel a line: log p against simple models, coverage, distances; returns the Figure.
+        """Draw what can be drawn, a panel a line: log p against simple models, ranks, distances; returns the Figure.
 
         Args:
             axes: as many Axes as `drawn` has names; None makes a figure.
@@ -135,8 +135,10 @@ class HonestyTable:
         if axes is None:
             from matplotlib.figure import Figure
 
-            figure = Figure(figsize=(4.2 * max(1, len(names)), 3.6), layout="constrained")
-            axes = [figure.add_subplot(1, len(names), i + 1) for i in range(len(names))]
+            across = min(3, max(1, len(names)))
+            down = -(-max(1, len(names)) // across)
+            figure = Figure(figsize=(4.2 * across, 3.6 * down), layout="constrained")
+            axes = [figure.add_subplot(down, across, i + 1) for i in range(len(names))]
         else:
             if len(axes) < len(names):
                 raise ValueError(f"plot expects {len(names)} axes ({', '.join(names)}), got {len(axes)}.")
@@ -164,7 +166,8 @@ def _draw(ax: "Axes", line: Line) -> None:
     elif "alpha" in drawing:
         ax.plot([0, 1], [0, 1], color="0.7", linewidth=1)
         ax.plot(drawing["alpha"], drawing["inside"], color=color)
-        ax.set(xlabel="mass of the highest-density set", ylabel="share of held-out rows inside")
+        below, inside = line.notes or ("mass of the highest-density set", "share of held-out rows inside")
+        ax.set(xlabel=below, ylabel=inside)
     else:
         for name, values in drawing.items():
             ax.ecdf(values.numpy(), label=name, color=color if name == "samples" else "0.5")

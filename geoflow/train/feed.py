@@ -1,6 +1,7 @@
 """What is fed to training: rows of a table, array, frame or map-style data set, and the order in which they come."""
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -130,7 +131,7 @@ def digest(*parts: Tensor | None) -> str:
 
 
 def weights(sample_weight: Any, n: int, dtype: torch.dtype, device: torch.device) -> Tensor | None:
-    """Row weights ``(n,)``: finite, not negative, not all zero."""
+    """Row weights ``(n,)``: finite and not all zero. Negative ones are allowed, with a warning."""
     if sample_weight is None:
         return None
     w = torch.as_tensor(np.array(sample_weight) if not isinstance(sample_weight, Tensor) else sample_weight.detach())
@@ -138,9 +139,24 @@ def weights(sample_weight: Any, n: int, dtype: torch.dtype, device: torch.device
     if w.shape != (n,):
         raise ValueError(f"fit: sample_weight must have shape ({n},), one per row; got {tuple(w.shape)}.")
     validate.finite(w[:, None], "fit", "sample_weight")
-    if bool((w < 0).any()) or not bool((w > 0).any()):
-        raise ValueError("fit: sample_weight must not be negative, nor zero everywhere: drop the rows you do not want.")
+    if not bool(w.any()):
+        raise ValueError("fit: sample_weight is zero everywhere: give the rows that shall count a weight.")
+    negative = w < 0
+    if bool(negative.any()):
+        share = float(w[negative].double().sum() / w.double().abs().sum())
+        warnings.warn(
+            f"fit: {int(negative.sum())} of {n} rows have negative sample_weight ({-share:.1%} of all absolute weight): "
+            "the loss falls without bound wherever a model takes mass from such rows alone, so let held-out rows stop the "
+            "run (validation=) and look at check.",
+            stacklevel=3,
+        )
     return w
+
+
+def effective_rows(weight: Tensor) -> float:
+    """Kish's effective sample size (Σ w)² / Σ w²: as many rows of equal weight give a mean as noisy. [kish1965]"""
+    w = weight.double()
+    return float(w.sum() ** 2 / w.square().sum())
 
 
 class Order:

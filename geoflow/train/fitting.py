@@ -62,8 +62,11 @@ def fit(
             generators are seeded inside and put back afterwards. The same seed gives the same weights, bit for bit, on
             one device.
         progress: whether to show one bar on stderr.
-        sample_weight: ``(n,)``, not negative; scaled to mean one over the training rows. For losses that are means
-            over rows: an integer weight is as good as a repeated row.
+        sample_weight: ``(n,)``, scaled to mean one over the training rows. For losses that are means over rows: an
+            integer weight is as good as a repeated row. The effective number of rows, (Σ w)² / Σ w², is shown beside the
+            bar and kept as ``history.effective_rows``. Negative weights (of simulated events, say) are allowed with a
+            warning, if each part's sum is positive: the loss is then unbounded below, and held-out rows must stop the run.
+            Statistics that `prepare` takes (means, scales, EM) do not see weights.
         monitor: which figure of `evaluate` decides, lower is better; None is the first, "loss".
         checkpoint: a file to continue from if it exists, written every `checkpoint_minutes`, on Ctrl-C and on SIGTERM
             (which is then passed on). An interrupted run continues bit for bit; a finished one returns at once.

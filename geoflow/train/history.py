@@ -21,6 +21,8 @@ class History:
         verdict: why the model must not be trusted, if it says so itself of its final figures.
         seed: reproduces the run on the same device.
         config: the settings it ran under.
+        effective_rows: how many equally weighted rows the weighted training rows are worth, (Σ w)² / Σ w²; None without
+            weights.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)
@@ -30,6 +32,7 @@ class History:
     verdict: str | None = None
     seed: int | None = None
     config: dict[str, Any] = field(default_factory=dict)
+    effective_rows: float | None = None
 
     @property
     def best(self) -> dict[str, float] | None:
@@ -69,6 +72,8 @@ class History:
         if self.best is not None:
             key = f"validation {self.monitor}"
             text += f"; best {key} {self.best[key]:.5g} at step {self.best['step']:.0f}"
+        if self.effective_rows is not None:
+            text += f"; {self.config['training rows']:,} weighted rows worth {self.effective_rows:,.0f}"
         if self.verdict is not None:
             text += f"; {self.verdict}"
         return f"<{text}>"

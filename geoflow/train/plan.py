@@ -12,7 +12,7 @@ from torch import Tensor
 
 from geoflow import validate
 from geoflow.density import Sampler
-from geoflow.train.feed import Batch, Rows, digest
+from geoflow.train.feed import Batch, Rows, digest, effective_rows
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Plan:
     Attributes:
         index: numbers of the training rows.
         weight: of every row, mean one over the training rows, or None.
+        effective: how many equally weighted rows the training rows are worth; None without weights.
         held, held_weight: held-out rows (x, context) and their weights, of mean one; None without.
         batch, epoch_steps, steps, check_every: rows a step, steps an epoch, in all, and between checks.
     """
@@ -76,6 +77,7 @@ class Plan:
         else:
             self._split(float(wanted or 0), weight)
         self.weight = None if weight is None else _mean_one(weight, self.index, "training")
+        self.effective = None if self.weight is None else self._worth(self.weight)
         n = len(self.index)
         batch = min(n, settings.batch_size or (256 if n >= 2048 else max(16, n // 8)))
         self.batch = max(processes, batch - batch % processes)
@@ -110,6 +112,17 @@ class Plan:
             self.held = self.rows.take(held)
             self.held_weight = None if weight is None else _mean_one(weight, held, "held-out")[held.to(weight.device)]
 
+    def _worth(self, weight: Tensor) -> float:
+        """The effective number of training rows, with a warning where it is small."""
+        n, worth = len(self.index), effective_rows(weight[self.index.to(weight.device)])
+        if worth < max(10, 0.01 * n):
+            warnings.warn(
+                f"fit: sample_weight leaves {n} training rows worth {worth:.3g} equally weighted ones (threshold: 10, and "
+                "1% of the rows): a few rows decide the fit; clip the largest weights.",
+                stacklevel=5,
+            )
+        return worth
+
     def _config(self, model: Sampler, weight: Tensor | None, processes: int) -> dict[str, Any]:
         """What must be equal for one run to continue another, in plain values."""
         s, parameters = self.settings, list(model.parameters())
@@ -142,6 +155,7 @@ def _mean_one(weight: Tensor, index: Tensor, kind: str) -> Tensor:
     mean = weight[index.to(weight.device)].double().mean()
     if not mean > 0:
         raise ValueError(
-            f"fit: all {kind} rows have sample_weight zero: pass the held-out rows as validation=(x, context)."
+            f"fit: sample_weight of all {kind} rows together is {'zero' if mean == 0 else 'negative'}, where a positive sum "
+            "is needed: check the signs, or pass the held-out rows as validation=(x, context)."
         )
     return (weight.double() / mean).to(weight.dtype)
