@@ -394,6 +394,11 @@ def test_the_effective_number_of_rows_is_told(capsys: pytest.CaptureFixture[str]
         quick(small(), many, sample_weight=w, validation=x[:5], epochs=1)
 
 
+def test_training_where_gradients_are_switched_off() -> None:
+    with torch.no_grad():
+        assert quick(small(), banana()).stopped == "all epochs done"
+
+
 # -- refusals --------------------------------------------------------------------------------------------------------
 
 

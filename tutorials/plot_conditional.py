@@ -85,4 +85,5 @@ for ax, place, arms in zip(axes, places, answers.unbind(1), strict=True):
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), fontsize=8)
 figure.suptitle("Draws of the arm, given where its hand was seen")
 plt.show()
-print(f"median distance of the hand from where it was seen: {torch.cat(off).median():.3f}; that of the measurement is {1.18 * ERROR:.3f}")
+off = float(torch.cat(off).median())
+print(f"median distance of the hand from where it was seen: {off:.3f}; that of the measurement is {1.18 * ERROR:.3f}")

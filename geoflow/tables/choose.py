@@ -75,8 +75,8 @@ def choose(
     weight = None
     if weights is not None:
         values, weight = values[:, :-1], values[:, -1]
-        if (weight < 0).any() or not (weight > 0).any():
-            raise ValueError(f"{raw.path}: the weights in {weights!r} must be at least 0, and not all of them 0.")
+        if not (weight > 0).any():
+            raise ValueError(f"{raw.path}: none of the weights in {weights!r} is above 0.")
     constant = (
         [n for n, lo, hi in zip(kept, values.min(0), values.max(0), strict=True) if lo == hi] if drop_constant else []
     )

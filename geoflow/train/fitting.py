@@ -132,7 +132,8 @@ def fit(
         seed = runner.same(seed)
     with files.seeded(seed, device):
         run = Run(model, Plan(model, rows, weight, settings, seed, runner.world), runner, device)
-        history = run.go(saved)
+        with torch.enable_grad():  # also where the caller has switched it off
+            history = run.go(saved)
     if run.signal == signal.SIGTERM:
         signal.raise_signal(signal.SIGTERM)  # whoever ends this process still does, with the checkpoint on disk
     return history
