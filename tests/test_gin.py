@@ -265,13 +265,13 @@ def test_noise_cools_by_equal_factors_and_stays_in_training() -> None:
     """From a tenth of the data's deviation to a thousandth; `finish` ends it, and evaluation never sees it."""
     flow, (x, labels, _) = small(3), bent(200)
     flow.prepare(100 * x, labels)
-    still = float(flow.loss(100 * x, labels)["loss"])
-    assert float(flow.loss(100 * x, labels)["loss"]) == still
+    still = flow.loss(100 * x, labels)["loss"].item()
+    assert flow.loss(100 * x, labels)["loss"].item() == still
     for step, level in ((0, 0.1), (45, 0.01), (90, 0.001), (99, 0.001)):
         flow.schedule(step, 100)
         assert flow.now == pytest.approx(level)
     flow.base.prepare(flow.bijection.encode(100 * x).detach(), labels)
-    assert float(flow.eval().loss(100 * x, labels)["loss"]) == still
+    assert flow.eval().loss(100 * x, labels)["loss"].item() == still
     flow.schedule(0, 100)
     for options, wide in (({}, True), ({"noise": (0, 0)}, False)):
         made = gin(4, 3, depth=2, hidden=(8,), **options)  # type: ignore[arg-type]

@@ -57,7 +57,7 @@ def fitted(classes: int) -> GIN:
     torch.manual_seed(0)
     flow = gin(4, classes, depth=4, hidden=(32,), generator=Generator().manual_seed(0))
     own = labels[train] if classes > 1 else torch.zeros_like(labels[train])
-    fit(flow, x[train], own, epochs=60, lr=1e-2, clip=None, seed=0, progress=False)
+    fit(flow, x[train], own, epochs=60, lr=1e-2, seed=0, progress=False)
     return flow
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Generator, Tensor
 
 from geoflow import datasets, fit, plots
@@ -59,6 +58,19 @@ classifier (its accuracy stands behind) gives the own class on average along swe
 `gin_mnist.png`, `gin_fashion_mnist.png`.
 {findings}"""
 FINDINGS = """
+What they show. Shear-2: on four of six mixtures GIN finds the axes (.97 and more) and two deviations more than twenty times
+the third. On seed 5 the axes are nearly found, but a third dimension still carries a part of them; on seed 4 they
+are not found, and both starts know it by their NLL: the plane is found and is bent within itself. More steps lower that
+seed's NLL further (-19.1 after 300 epochs) and leave its axes. Over all six the mean falls short of .95 by seed 4 alone.
+What helped where training got stuck is noise that cools: on other mixtures (last table) the same network with little noise
+from the start ends at a far higher held-out NLL. The unconditional flow sees two large deviations as well, and no axes.
+
+The paper's mixture: principal components turned by classes do as well as the flow or better where the mixing is nearly a
+permutation; there the MCC proves little.
+
+Images: the largest gap of the spectrum counts one dimension and the noise floor hundreds: after one epoch of dense
+couplings the spectrum falls without a knee, and no number of informative dimensions can be claimed. A linear classifier
+sees a little less in the first latents than in as many principal components.
 """
 TRAIN, VALID, TEST = 9_000, 1_000, 5_000
 SOURCES = 2
@@ -315,9 +327,7 @@ def pictures(kind: str, flow: GIN, raw: Tensor) -> None:
     )  # (class, latent, step, ·)
     plots.plot_images(strips.flatten(1, 2), right, shape=(28, 28), limits=(0, 1))
     right.set(title="each class at -2, 0 and 2 deviations of the first four latents")
-    path = RESULTS / f"gin_{kind}.png"
-    fig.savefig(path, dpi=75)
-    Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
+    fig.savefig(RESULTS / f"gin_{kind}.png", dpi=75)
 
 
 # -- what is run ------------------------------------------------------------------------------------------------------
