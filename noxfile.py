@@ -80,7 +80,7 @@ def scripts(session: nox.Session, pattern: str) -> None:
     if not found:
         session.warn(f"no script {pattern}" + f" with {session.posargs} in its name" * bool(session.posargs))
     for script in found:
-        here = {"MPLBACKEND": "agg", "PYTHONPATH": str(ROOT)}  # scripts under tests share helpers there
+        here = {"MPLBACKEND": "agg", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # helpers; small networks
         session.run(PYTHON, str(script.relative_to(ROOT)), external=True, env=here)
 
 
