@@ -112,8 +112,7 @@ class GIN(Flow):
         """Take the statistics that the last batch led to, and cool the noise.
 
         It falls from the first to the last deviation by equal factors over nine tenths of the steps. Under much noise
-        the loss only sees where data lie at large, and is smooth; narrow latents are fitted once that is right. Without,
-        the folds of the first steps stay: of three mixtures of `sheared_sources` one was not learned at all.
+        the loss sees where data lie at large and is smooth; narrow latents are fitted once that is right.
         """
         first, last = self.noise
         self.now = last * (first / last) ** max(0.0, 1 - step / (0.9 * steps)) if first else 0.0
