@@ -58,7 +58,7 @@ def cells(family: str, dims: tuple[int, ...] = DIMS, batches: tuple[int, ...] = 
                 x = torch.randn(batch, dim)
                 built = {name: one for name in makers if (one := made(makers[name], dim)) is not None}
                 runs = {name: run_of(what, name, one, x) for name, one in built.items()}
-                seconds = interleaved(runs, rounds=41, budget=25.0)
+                seconds = interleaved(runs, rounds=41, budget=8.0)
                 own = seconds.pop("geoflow")
                 ratios = {name: ratio(other, own) for name, other in seconds.items()}
                 shown = [
