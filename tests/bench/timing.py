@@ -18,18 +18,26 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Seconds of each run in each round, after `warmup` rounds that are thrown away.
 
-    Past `budget` seconds there are no more rounds than five.
+    Past `budget` seconds there are no more than one round to warm up, and three that count.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     begin = time.perf_counter()
-    for i in range(warmup + rounds):
-        if i >= warmup + 5 and time.perf_counter() - begin > budget:
+
+    def over(done: int, least: int) -> bool:
+        return done >= least and time.perf_counter() - begin > budget
+
+    for i in range(warmup):
+        if over(i, 1):
+            break
+        for run in runs.values():
+            run()
+    for i in range(rounds):
+        if over(i, 3):
             break
         for name, run in runs.items():
             start = time.perf_counter()
             run()
-            if i >= warmup:
-                seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(time.perf_counter() - start)
     return seconds
 
 
