@@ -135,20 +135,20 @@ class Bounded(Bijection):
         return torch.minimum(torch.maximum(x, torch.nextafter(low, high)), torch.nextafter(high, low))
 
 
-@register
-class Positive(Bijection):
-    """z = log x, for columns that are all above zero; the density of a flow behind it is zero elsewhere.
+class Alike(Bijection):
+    """A `Bounded` with the same bounds for all columns.
 
     Args:
         dim: number of columns.
+        low, high: the bounds, None where there is none.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, low: float | None, high: float | None) -> None:
         super().__init__(dim)
-        self.bounded = Bounded([0.0] * self.dim, [None] * self.dim)
+        self.bounded = Bounded([low] * self.dim, [high] * self.dim)
 
     def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Refuse rows that are not above zero."""
+        """Refuse rows that are not inside."""
         self.bounded.prepare(x)
 
     def _encode_and_log_det(self, x: Data, context: Context = None) -> tuple[Tensor, Tensor]:
@@ -156,3 +156,15 @@ class Positive(Bijection):
 
     def _decode_and_log_det(self, z: Latent, context: Context = None) -> tuple[Tensor, Tensor]:
         return self.bounded._decode_and_log_det(z)
+
+
+@register
+class Positive(Alike):
+    """z = log x, for columns that are all above zero; the density of a flow behind it is zero elsewhere.
+
+    Args:
+        dim: number of columns.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, 0.0, None)

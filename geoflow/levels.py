@@ -6,9 +6,8 @@ import torch
 from torch import Generator, Tensor
 
 from geoflow import validate
-from geoflow.columns import Bounded
+from geoflow.columns import Alike
 from geoflow.density import Context, Density, Player, Sampler, log_prob_in_blocks, weighted_mean
-from geoflow.maps import Bijection, Data, Latent
 from geoflow.registry import register
 from manifolds import Euclidean
 
@@ -17,7 +16,7 @@ SEEN = 5000
 
 
 @register
-class Logit(Bijection):
+class Logit(Alike):
     """z = log(s / (1 − s)), s = α + (1 − 2α) x: from [0, 1] to the line, with the ends at ± log((1 − α)/α).
 
     A larger α bends the ends less, and lets a flow put mass beside them: figures of different α do not compare.
@@ -31,22 +30,11 @@ class Logit(Bijection):
     """
 
     def __init__(self, dim: int, alpha: float = 0.05) -> None:
-        super().__init__(dim)
         if not 0 <= alpha < 0.5:
             raise ValueError(f"Logit expects alpha in [0, 0.5), got {alpha}.")
-        self.alpha = float(alpha)
         room = alpha / (1 - 2 * alpha)
-        self.bounded = Bounded([-room] * dim, [1 + room] * dim)
-
-    def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Refuse rows whose s is not inside (0, 1)."""
-        self.bounded.prepare(x)
-
-    def _encode_and_log_det(self, x: Data, context: Context = None) -> tuple[Tensor, Tensor]:
-        return self.bounded._encode_and_log_det(x)
-
-    def _decode_and_log_det(self, z: Latent, context: Context = None) -> tuple[Tensor, Tensor]:
-        return self.bounded._decode_and_log_det(z)
+        super().__init__(dim, -room, 1 + room)
+        self.alpha = float(alpha)
 
 
 @register

@@ -9,7 +9,7 @@ from torch.nn.functional import softplus
 
 from geoflow.density import Context
 from geoflow.flows.on_columns import columns_of
-from geoflow.flows.spline import FLOOR, LEVEL, bins_and_box, knots, spline, spline_inverse
+from geoflow.flows.spline import FLOOR, LEVEL, bins_and_box, corners, knots, spline, spline_inverse
 from geoflow.maps import FeaturesFirst, Turned, Volume
 from geoflow.nets import MLP
 from geoflow.registry import register
@@ -102,10 +102,8 @@ class CircularSplineCoupling(FeaturesFirst):
 
 def closed_knots(theta: Tensor, bins: int) -> Tensor:
     """Knots ``(d, 3, bins + 1, n)`` on [−π, π] as those of `knots`, the last slope being the first, from 3 bins numbers."""
-    shares = theta[:, : 2 * bins].unflatten(1, (2, bins)).softmax(2) * (1 - FLOOR * bins) + FLOOR
-    corners = math.pi * (2 * (shares.new_ones(bins + 1, bins).tril(-1) @ shares) - 1)
     slopes = softplus(theta[:, 2 * bins :] + LEVEL) + FLOOR
-    return torch.cat([corners, torch.cat([slopes, slopes[:, :1]], 1)[:, None]], 1)
+    return torch.cat([corners(theta, bins, math.pi), torch.cat([slopes, slopes[:, :1]], 1)[:, None]], 1)
 
 
 def _on_circle(angle: Tensor) -> Tensor:

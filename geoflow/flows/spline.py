@@ -78,10 +78,14 @@ def knots(theta: Tensor, bins: int, box: float) -> Tensor:
 
     Widths and heights are softmaxes of the first 2 · bins, with a floor; slopes are softplus of the rest, one at zero.
     """
-    shares = theta[:, : 2 * bins].unflatten(1, (2, bins)).softmax(2) * (2 * box * (1 - FLOOR * bins)) + 2 * box * FLOOR
-    corners = shares.new_ones(bins + 1, bins).tril(-1) @ shares - box
     slopes = pad(softplus(theta[:, 2 * bins :] + LEVEL) + FLOOR, (0, 0, 1, 1), value=1.0)
-    return torch.cat([corners, slopes[:, None]], 1)
+    return torch.cat([corners(theta, bins, box), slopes[:, None]], 1)
+
+
+def corners(theta: Tensor, bins: int, box: float) -> Tensor:
+    """Places and values of the knots ``(d, 2, bins + 1, n)``, from the first 2 · bins numbers."""
+    shares = theta[:, : 2 * bins].unflatten(1, (2, bins)).softmax(2) * (2 * box * (1 - FLOOR * bins)) + 2 * box * FLOOR
+    return shares.new_ones(bins + 1, bins).tril(-1) @ shares - box
 
 
 def spline(x: Tensor, table: Tensor, box: float) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,8 @@ def renew(
     names: Iterable[str],
     make: Callable[[str], Iterable[str]],
     written: Callable[[dict[str, list[str]]], str],
+    wanted: Iterable[str] | None = None,
+    also: str = "",
 ) -> None:
     """Write the table, again after every line, so that nothing is lost when a long run is stopped.
 
@@ -29,15 +31,17 @@ def renew(
         file: of the results.
         names: of the rows, in order. A row may have several lines, each beginning with its name in the first cell.
         make: a row's lines.
+        wanted: names to make anew; None takes those on the command line, or all.
+        also: what may stand before the name in a line's first cell.
         written: the whole text, from every row's lines; none where a row was never made.
     """
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     names, path = list(names), RESULTS / file
     known = path.read_text().splitlines() if path.exists() else []
-    lines = {n: [line for line in known if line.startswith(f"| {n} |")] for n in names}
+    lines = {n: [line for line in known if line.startswith((f"| {n} |", f"| {also}{n} |"))] for n in names}
     RESULTS.mkdir(exist_ok=True)
-    for name in sys.argv[1:] or names:
+    for name in list(sys.argv[1:] if wanted is None else wanted) or names:
         lines[name] = []
         for line in make(name):
             lines[name].append(line)

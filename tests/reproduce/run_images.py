@@ -4,13 +4,9 @@
 """
 
 import math
-import os
-import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,8 +17,8 @@ from geoflow.datasets import mnist
 from geoflow.flows import glow_image
 from geoflow.levels import Dequantized, Logit
 from geoflow.metrics.bits import bits_per_dim
+from tests.reproduce.renewed import RESULTS, needs_data, renew
 
-RESULTS = Path(__file__).parent / "results"
 SHAPE, DIM, LEVELS, ALPHA = (1, 28, 28), 784, 256, 0.05
 SCALES, DEPTH, CHANNELS = 2, 4, 32
 BATCH, STEPS, TRIED, VALID = 64, 1500, 150, 2000
@@ -221,23 +217,10 @@ def written(lines: dict[str, list[str]]) -> str:
 
 
 def main() -> None:
-    if not os.environ.get("GEOFLOW_DATA"):
-        sys.exit("set GEOFLOW_DATA to the folder of the data sets (see geoflow.datasets)")
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    path = RESULTS / "images.md"
-    known = path.read_text().splitlines() if path.exists() else []
-    lines = {n: [line for line in known if line.startswith((f"| {n} |", f"| choose_{n} |"))] for n in ITEMS}
-    RESULTS.mkdir(exist_ok=True)
-    for name in sys.argv[1:] or ITEMS:
-        lines[name] = []
-        for line in ITEMS[name](name):
-            lines[name].append(line)
-            path.write_text(written(lines))
-            sys.stderr.write(line + "\n")
+    needs_data()
+    renew("images.md", ITEMS, lambda name: ITEMS[name](name), written, also="choose_")
     if SHEETS:
         picture()
-    sys.stdout.write(path.read_text())
 
 
 if __name__ == "__main__":

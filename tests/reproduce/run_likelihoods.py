@@ -4,13 +4,10 @@ Reads the tables from the folder that GEOFLOW_DATA names.
 """
 
 import math
-import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,8 +21,8 @@ from geoflow.diagnostics.simple import Kernels
 from geoflow.flows import nsf
 from manifolds import Euclidean
 from manifolds.shapes import Points, Values
+from tests.reproduce.renewed import needs_data, renew
 
-RESULTS = Path(__file__).parent / "results"
 INTRO = """# Held-out log-likelihood with defaults
 
 Made by `GEOFLOW_DATA=<folder> nox -s reproduce -- likelihoods` on {date}, torch {version}, one thread, float32. Table by
@@ -325,22 +322,17 @@ HEAD = [
 ]
 
 
-def main() -> None:
-    if not os.environ.get("GEOFLOW_DATA"):
-        sys.exit("set GEOFLOW_DATA to the folder of the data sets (see geoflow.datasets)")
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    path = RESULTS / "likelihoods.md"
-    known = path.read_text().splitlines() if path.exists() else []
-    rows = {name: line for name in TABLES for line in known if line.startswith(f"| {name} |")}
-    words = sys.argv[1:]
-    seeds = [int(word) for word in words if word.isdigit()] or SEEDS
+def written(rows: dict[str, list[str]]) -> str:
+    """The whole page."""
     text = INTRO.format(date=time.strftime("%Y-%m-%d"), version=torch.__version__, steps=STEPS, batch=BATCH, ema=EMA)
-    RESULTS.mkdir(exist_ok=True)
-    for name in [word for word in words if not word.isdigit()] or TABLES:
-        rows[name] = row(name, seeds)
-        path.write_text(text + "\n".join([*HEAD, *(rows[n] for n in TABLES if n in rows)]) + "\n")
-    sys.stdout.write(path.read_text())
+    return text + "\n".join([*HEAD, *(line for lines in rows.values() for line in lines)]) + "\n"
+
+
+def main() -> None:
+    needs_data()
+    seeds = [int(word) for word in sys.argv[1:] if word.isdigit()] or SEEDS
+    wanted = [word for word in sys.argv[1:] if not word.isdigit()]
+    renew("likelihoods.md", TABLES, lambda name: [row(name, seeds)], written, wanted)
 
 
 if __name__ == "__main__":
