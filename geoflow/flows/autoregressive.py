@@ -7,14 +7,16 @@ import torch
 from torch import Tensor
 
 from geoflow.density import Context
-from geoflow.flows.spline import bins_and_box, knots, spline, spline_inverse
-from geoflow.maps import FeaturesFirst, Turned, Volume
+from geoflow.flows.by_hand import ByHand, Kept
+from geoflow.flows.curves import Affine, Curve, RationalQuadratic
+from geoflow.maps import Turned, Volume
 from geoflow.nets import MaskedMLP
+from geoflow.nets.mlp import BY_HAND, taped
 from geoflow.registry import register
 
 
 @register
-class Autoregressive(FeaturesFirst):
+class Autoregressive(ByHand):
     """z_i = g(x_i; θ_i), θ_i a masked network of x_0 … x_{i−1} and the context; then the order of coordinates turns round.
 
     g is affine, x eˢ + t with s = c tanh(r / c), or a rational-quadratic spline (see `SplineCoupling`). Encoding is one
@@ -44,39 +46,21 @@ class Autoregressive(FeaturesFirst):
         super().__init__(dim)
         if univariate not in ("affine", "spline"):
             raise ValueError(f"Autoregressive expects univariate='affine' or 'spline', got {univariate!r}.")
-        if clamp <= 0:
-            raise ValueError(f"Autoregressive expects clamp > 0, got {clamp}.")
-        self.context_dim, self.univariate, self.clamp = context_dim, univariate, float(clamp)
+        spline = RationalQuadratic(bins, box, "Autoregressive")
+        line = Affine(clamp, False, "Autoregressive")
+        self.curve: Curve = spline if univariate == "spline" else line
+        self.context_dim, self.univariate, self.clamp = context_dim, univariate, line.clamp
         self.hidden, self.activation = tuple(hidden), activation
-        self.bins, self.box = bins_and_box(bins, box, "Autoregressive")
-        each = 2 if univariate == "affine" else 3 * bins - 1
-        self.net = MaskedMLP(dim, each, hidden, activation, context_dim, zero_last=True)
+        self.bins, self.box = spline.bins, spline.box
+        self.net = MaskedMLP(dim, self.curve.each, hidden, activation, context_dim, zero_last=True)
 
-    def _theta(self, x: Turned, context: Context) -> Tensor:
-        """θ ``(dim, ·, n)``."""
-        theta: Tensor = self.net.turned(x, context)
-        return theta.unflatten(0, (self.dim, self.net.each))
-
-    def _there(self, x: Turned, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """g(x) and log g′(x)."""
-        if self.univariate == "spline":
-            return spline(x, knots(theta, self.bins, self.box), self.box)
-        s, t = self._scale(theta)
-        return torch.addcmul(t, x, s.exp()), s
-
-    def _back(self, z: Turned, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """The x with g(x) = z, and −log g′(x)."""
-        if self.univariate == "spline":
-            return spline_inverse(z, knots(theta, self.bins, self.box), self.box)
-        s, t = self._scale(theta)
-        return (z - t) * (-s).exp(), -s
-
-    def _scale(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        r, t = theta.unbind(1)
-        return self.clamp * torch.tanh(r / self.clamp), t
+    def _by_curve(self, theta: Turned) -> Tensor:
+        """θ ``(dim, each, n)``."""
+        return theta.unflatten(0, (self.dim, self.curve.each))
 
     def _encode_turned(self, x: Turned, context: Context = None) -> tuple[Turned, Volume]:
-        z, log_slope = self._there(x, self._theta(x.contiguous(), context))
+        x = x.contiguous()
+        z, log_slope = self.curve.there(x, self._by_curve(self.net.turned(x, context)))
         return z.flip(0), log_slope.sum(0)
 
     def _decode_turned(self, z: Turned, context: Context = None) -> tuple[Turned, Volume]:
@@ -84,8 +68,42 @@ class Autoregressive(FeaturesFirst):
         log_slopes: list[Tensor] = []
         rest = z.flip(0).split(1)
         for i, value in enumerate(rest):
-            theta = self._theta(torch.cat([*known, *rest[i:]]), context)  # blind to what is not known yet
-            x, log_slope = self._back(value, theta[i : i + 1])
+            theta = self._by_curve(self.net.turned(torch.cat([*known, *rest[i:]]), context))
+            x, log_slope = self.curve.back(value, theta[i : i + 1])  # which is blind to what is not known yet
             known.append(x)
             log_slopes.append(log_slope)
         return torch.cat(known), torch.cat(log_slopes).sum(0)
+
+    # -- the derivative in closed form --------------------------------------------------------------------------
+
+    def _by_hand(self) -> bool:
+        return self.activation in BY_HAND
+
+    def _weights(self) -> list[Tensor]:
+        return self.net.weights()
+
+    def _encode_taped(self, x: Turned, context: Context) -> tuple[Turned, Volume, Kept]:
+        x = x.contiguous()
+        theta, tape = self.net.taped(x, context)
+        z, log_det, kept = self.curve.taped(x, self._by_curve(theta))
+        return z.flip(0), log_det, (tape, kept)
+
+    def _decode_taped(self, z: Turned, context: Context) -> tuple[Turned, Kept]:
+        x = self._undo(z, context)
+        return x, self._encode_taped(x, context)[2]
+
+    def _undo(self, z: Turned, context: Context) -> Turned:
+        """As `_decode_turned`, with the masks laid on once and one coordinate's numbers a pass."""
+        *before, (weight, bias) = self.net.masked()
+        seen = z.flip(0) if context is None else torch.cat([z.flip(0), context])
+        for i in range(self.dim):
+            own = slice(i * self.curve.each, (i + 1) * self.curve.each)
+            theta, _ = taped([*before, (weight[own], bias[own])], self.activation, seen)
+            seen[i : i + 1] = self.curve.back_taped(seen[i : i + 1], theta[None])[0]
+        return seen[: self.dim]
+
+    def _pull(self, kept: Kept, g: Turned, g_log_det: Tensor) -> tuple[Turned, Tensor | None, list[Tensor]]:
+        tape, curve = kept
+        g_x, g_theta = self.curve.pull(curve, g.flip(0), g_log_det)
+        g_in, found = self.net.pull(tape, g_theta.flatten(0, 1))
+        return g_x + g_in[: self.dim], g_in[self.dim :] if self.context_dim else None, found

@@ -40,6 +40,10 @@ class ByHand(FeaturesFirst):
     def _decode_taped(self, z: Turned, context: Context) -> tuple[Turned, Kept]:
         """x from z, and what `_encode_taped` would have kept there."""
 
+    def _undo(self, z: Turned, context: Context) -> Turned:
+        """x from z alone, unseen by autograd."""
+        return self._decode_taped(z, context)[0]
+
     @abstractmethod
     def _pull(self, kept: Kept, g: Turned, g_log_det: Tensor) -> tuple[Turned, Tensor | None, list[Tensor]]:
         """Gradients at x, at the context and at the weights, from those at z and at the log-det."""
@@ -83,7 +87,8 @@ def decode(bijection: Bijection, z: Tensor, context: Context) -> Tensor:
         return bijection._decode(z, context)
     y, context = z.mT, turned(context)
     for part in reversed(_links(bijection)):
-        y = (part._decode_taped if _closed(part) else part._decode_turned)(y, given(part, context))[0]
+        own = given(part, context)
+        y = part._undo(y, own) if _closed(part) else part._decode_turned(y, own)[0]
     return y.mT
 
 

@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from geoflow.density import Context
+from geoflow.flows.curves import RationalQuadratic
+from geoflow.flows.curves.rational_quadratic import FLOOR, LEVEL, corners, knots, spline, spline_inverse
 from geoflow.flows.on_columns import columns_of
-from geoflow.flows.spline import FLOOR, LEVEL, bins_and_box, corners, knots, spline, spline_inverse
 from geoflow.maps import FeaturesFirst, Turned, Volume
 from geoflow.nets import MLP
 from geoflow.registry import register
@@ -58,7 +59,8 @@ class CircularSplineCoupling(FeaturesFirst):
                 f"CircularSplineCoupling expects some of the {dim} columns to be active and some not, got "
                 f"{len(self.active)} active ones: the others choose their curves."
             )
-        self.bins, self.box = bins_and_box(bins, box, "CircularSplineCoupling")
+        curve = RationalQuadratic(bins, box, "CircularSplineCoupling")
+        self.bins, self.box = curve.bins, curve.box
         self.context_dim, self.hidden, self.activation = context_dim, tuple(hidden), activation
         angles, moved = set(self.periodic), set(self.active)
         groups = [

@@ -6,13 +6,14 @@ import torch
 from torch import Generator, Tensor, nn
 
 from geoflow.density import Context
+from geoflow.flows.by_hand import ByHand, Kept
 from geoflow.flows.permutation import Permutation
-from geoflow.maps import FeaturesFirst, Turned, Volume
+from geoflow.maps import Turned, Volume
 from geoflow.registry import register
 
 
 @register
-class LULinear(FeaturesFirst):
+class LULinear(ByHand):
     """z = L U P x, P a fixed permutation, L unit lower and U upper triangular with diagonal eˡ: log det = Σ l.
 
     Starts as the permutation. Between couplings it lets every coordinate meet every other, and turns the axes to where
@@ -49,3 +50,29 @@ class LULinear(FeaturesFirst):
         y = torch.linalg.solve_triangular(lower, z, upper=False, unitriangular=True)
         x = torch.linalg.solve_triangular(upper, y, upper=True)
         return self.permutation._decode_turned(x)[0], -self.log_diagonal.sum()
+
+    # -- the derivative in closed form --------------------------------------------------------------------------
+
+    def _weights(self) -> list[Tensor]:
+        return [self.triangles, self.log_diagonal]
+
+    def _encode_taped(self, x: Turned, context: Context) -> tuple[Turned, Volume, Kept]:
+        lower, upper = self._factors()
+        x = self.permutation._encode_turned(x)[0]
+        y = upper @ x
+        return torch.addmm(y, lower, y), self.log_diagonal.sum(), (lower, upper, x, y)
+
+    def _decode_taped(self, z: Turned, context: Context) -> tuple[Turned, Kept]:
+        lower, upper = self._factors()
+        y = torch.linalg.solve_triangular(lower, z, upper=False, unitriangular=True)
+        x = torch.linalg.solve_triangular(upper, y, upper=True)
+        return self.permutation._decode_turned(x)[0], (lower, upper, x, y)
+
+    def _pull(self, kept: Kept, g: Turned, g_log_det: Tensor) -> tuple[Turned, Tensor | None, list[Tensor]]:
+        """With y = U P x: ∂L = ∂z yᵀ, ∂y = ∂z + Lᵀ ∂z, ∂U = ∂y (P x)ᵀ, ∂l = diag ∂U eˡ + Σ ∂log det, ∂x = Pᵀ Uᵀ ∂y."""
+        lower, upper, x, y = kept
+        g_y = torch.addmm(g, lower.mT, g)
+        g_upper = g_y @ x.mT
+        g_triangles = (g @ y.mT).tril_(-1).add_(g_upper.triu(1))
+        g_diagonal = torch.addcmul(g_log_det.sum(), g_upper.diagonal(), upper.diagonal())
+        return self.permutation._decode_turned(upper.mT @ g_y)[0], None, [g_triangles, g_diagonal]

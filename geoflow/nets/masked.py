@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from geoflow import validate
-from geoflow.nets.mlp import activation_named
+from geoflow.nets.mlp import Tape, activation_named, pull, taped
 from geoflow.registry import register
 
 
@@ -21,11 +21,14 @@ class _MaskedLinear(nn.Linear):
         super().__init__(mask.shape[1] + free, mask.shape[0])
         self.register_buffer("mask", torch.cat([mask, torch.ones(len(mask), free)], 1), persistent=False)
 
+    def masked(self) -> Tensor:
+        return self.weight * self.mask
+
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight * self.mask, self.bias)
+        return linear(x, self.masked(), self.bias)
 
     def turned(self, x: Tensor) -> Tensor:
-        return torch.addmm(self.bias[:, None], self.weight * self.mask, x)
+        return torch.addmm(self.bias[:, None], self.masked(), x)
 
 
 @register
@@ -78,3 +81,25 @@ class MaskedMLP(nn.Module):
         for layer in self.layers:
             x = layer.turned(x) if isinstance(layer, _MaskedLinear) else layer(x)
         return x
+
+    def _linear(self) -> list[_MaskedLinear]:
+        return [*self.layers._modules.values()][::2]  # type: ignore[return-value, list-item]
+
+    def masked(self) -> list[tuple[Tensor, Tensor]]:
+        """Weight, with its mask on, and bias of each layer."""
+        return [(layer.masked(), layer.bias) for layer in self._linear()]
+
+    def weights(self) -> list[Tensor]:
+        """The parameters, in the order of `pull`; sooner found than by `parameters`."""
+        return [w for layer in self._linear() for w in (layer.weight, layer.bias)]
+
+    def taped(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tape]:
+        """`turned`, for activations in `BY_HAND` and unseen by autograd, and what `pull` needs."""
+        return taped(self.masked(), self.activation, x if context is None else torch.cat([x, context]))
+
+    def pull(self, tape: Tape, g: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Gradients at x and the context, one over the other, and at the parameters, from that at `turned`."""
+        g, found = pull(tape, self.activation, g)
+        for layer, weight in zip(self._linear(), found[::2], strict=True):
+            weight.mul_(layer.mask)
+        return g, found

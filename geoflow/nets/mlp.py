@@ -51,6 +51,31 @@ Tape = list[tuple[Tensor, ...]]
 """Of each linear layer its weight and what came in; and h and y of the activation after it, if there is one."""
 
 
+def taped(layers: Sequence[tuple[Tensor, Tensor]], activation: str, x: Tensor) -> tuple[Tensor, Tape]:
+    """Linear layers (weight, bias) with an activation of `BY_HAND` between them, of ``(inputs, n)``, and the tape."""
+    act, _ = BY_HAND[activation]
+    tape: Tape = []
+    for weight, bias in layers:
+        if tape:
+            h, x = x, act(x)
+            tape[-1] += (h, x)
+        tape.append((weight, x))
+        x = torch.addmm(bias[:, None], weight, x)
+    return x, tape
+
+
+def pull(tape: Tape, activation: str, g: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Gradients at what came in, and at each weight and bias, from that at what came out, ``(outputs, n)``."""
+    _, back = BY_HAND[activation]
+    found: list[Tensor] = []
+    for weight, x, *after in reversed(tape):
+        if after:
+            g = back(g, *after)
+        found += (g.sum(1), g @ x.mT)
+        g = weight.mT @ g
+    return g, found[::-1]
+
+
 @register
 class MLP(nn.Module):
     """Linear layers with an activation between them: ``(*batch, inputs)`` → ``(*batch, outputs)``.
@@ -102,24 +127,8 @@ class MLP(nn.Module):
 
     def taped(self, x: Tensor) -> tuple[Tensor, Tape]:
         """`turned`, for activations in `BY_HAND` and unseen by autograd, and what `pull` needs."""
-        act, _ = BY_HAND[self.activation]
-        tape: Tape = []
-        for layer in self._linear():
-            if tape:
-                h, x = x, act(x)
-                tape[-1] += (h, x)
-            weight = layer.weight
-            tape.append((weight, x))
-            x = torch.addmm(layer.bias[:, None], weight, x)
-        return x, tape
+        return taped([(layer.weight, layer.bias) for layer in self._linear()], self.activation, x)
 
     def pull(self, tape: Tape, g: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Gradients at x and at the parameters, in their order, from that at `turned(x)`, ``(outputs, n)``."""
-        _, back = BY_HAND[self.activation]
-        found: list[Tensor] = []
-        for weight, x, *after in reversed(tape):
-            if after:
-                g = back(g, *after)
-            found += (g.sum(1), g @ x.mT)
-            g = weight.mT @ g
-        return g, found[::-1]
+        return pull(tape, self.activation, g)

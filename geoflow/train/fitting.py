@@ -36,14 +36,15 @@ def fit(
     weight_decay: float = 1e-5,
     clip: float | None = 5.0,
     patience: int | None = 10,
-    ema: float | None = None,
+    ema: float | None = 0.99,
     precision: Literal["bf16"] | None = None,
 ) -> History:
     """Train `model` in place on rows `x`; returns what happened.
 
-    Adam with a learning rate that falls to zero along a cosine, gradients clipped by norm. Some rows are held out; the
-    model's figure on them (`evaluate`) is looked at about once an epoch, stops the run when it no longer falls, and
-    chooses the weights that the model has in the end. The model is left in eval mode.
+    Adam with a learning rate that falls to zero along a cosine, gradients clipped by norm, and a running average of the
+    weights over the last hundred steps or so. Some rows are held out; the model's figure on them (`evaluate`, with the
+    averaged weights) is looked at about once an epoch, stops the run when it no longer falls, and chooses the weights
+    that the model has in the end. The model is left in eval mode.
 
     Args:
         model: a density, or anything else that can be sampled and trained. One without steps to train (a Gaussian
@@ -76,7 +77,8 @@ def fit(
         weight_decay: Adam's, an L2 penalty.
         clip: largest norm of a step's gradient; None is no limit.
         patience: checks without improvement before the run stops; None never stops early.
-        ema: decay, such as 0.999, of a running average of the weights, which is then what is validated and kept.
+        ema: decay a step of a running average of the weights, which is what is validated and kept; it forgets sooner in
+            the first steps. None is no average.
         precision: "bf16" runs the forward pass in bfloat16 where autocast finds it safe; figures on held-out rows are
             always in full precision. Worth it on a GPU, for large networks.
 

@@ -14,14 +14,18 @@ class Flat:
     def __init__(self, parameters: list[nn.Parameter]) -> None:
         self.parameters = parameters
         self.vector = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in parameters]))
-        pieces = self.vector.detach().split([p.numel() for p in parameters])
-        for p, piece in zip(parameters, pieces, strict=True):
-            p.data = piece.view(p.shape)
+        for p, piece in zip(parameters, self.pieces(self.vector.detach()), strict=True):
+            p.data = piece
 
     @staticmethod
     def possible(parameters: list[nn.Parameter]) -> bool:
         """Whether one vector can hold them."""
         return len({(p.dtype, p.device) for p in parameters}) == 1
+
+    def pieces(self, vector: Tensor) -> list[Tensor]:
+        """Of a vector as long as this one's, the views in the parameters' places and shapes."""
+        found = vector.split([p.numel() for p in self.parameters])
+        return [piece.view(p.shape) for piece, p in zip(found, self.parameters, strict=True)]
 
     def collect(self) -> None:
         """The gradients of all as that of the vector; zero where a parameter had no part."""

@@ -39,6 +39,7 @@ class Run:
         self.signal: int | None = None
         self.best: dict[str, Tensor] | None = None
         self.average: list[Tensor] | None = None
+        self.running: list[Tensor] = []  # the same, in one vector if the parameters are
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
         self.started = self.written = time.monotonic()
@@ -93,8 +94,13 @@ class Run:
         self.turns = [Turn(p, len(players) > 1, self.model, call, self.plan, self.runner) for p in players]
         self.order = Order(self.plan.index, self.plan.batch, self.plan.seed)
         self.parameters: list[Tensor] = [p for p in self.model.parameters() if p.requires_grad]
-        if self.settings.ema is not None:
-            self.average = [p.detach().clone() for p in self.parameters]
+        if self.settings.ema is not None and self.turns:
+            flat = self.turns[0].flat
+            if flat is None:
+                self.average = self.running = [p.detach().clone() for p in self.parameters]
+            else:
+                self.parameters, self.running = list(flat.parameters), [flat.vector.detach().clone()]
+                self.average = flat.pieces(self.running[0])
 
     def _seed_noise(self) -> None:
         """Different noise in each process, where parameters and order of rows must not differ."""
@@ -142,7 +148,9 @@ class Run:
         if self.average is not None:
             assert self.settings.ema is not None
             decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))  # forget the start sooner than the rest
-            torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1 - decay)
+            flat = self.turns[0].flat
+            now = [p.detach() for p in (self.parameters if flat is None else [flat.vector])]
+            torch._foreach_lerp_(self.running, now, 1 - decay)
 
     def _not_finite(self, message: str) -> str:
         if self.step == 0:

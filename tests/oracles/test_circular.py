@@ -11,7 +11,7 @@ from geoflow import DiagonalNormal, Standardize, fit, load, save
 from geoflow.distributions import Mixture, VonMises
 from geoflow.flows import CircularSplineCoupling, circular_nsf, nsf
 from geoflow.flows.circular import closed_knots
-from geoflow.flows.spline import LEVEL, spline, spline_inverse
+from geoflow.flows.curves.rational_quadratic import LEVEL, spline, spline_inverse
 from manifolds import Euclidean, Product, Torus
 from tests.laws.tools import close
 

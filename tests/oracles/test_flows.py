@@ -9,7 +9,7 @@ from torch import Generator
 from geoflow import fit
 from geoflow.datasets import four_gaussians
 from geoflow.flows import LULinear, SplineCoupling, maf, nsf
-from geoflow.flows.spline import LEVEL, knots, spline, spline_inverse
+from geoflow.flows.curves.rational_quadratic import LEVEL, knots, spline, spline_inverse
 from geoflow.nets import MaskedMLP
 from tests.laws.tools import close
 
