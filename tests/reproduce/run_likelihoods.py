@@ -33,8 +33,8 @@ Mean log p of held-out rows in nats and the table's units, with the median behin
 of its own, eight tenths to train, one to validate, one to test. All models are given the same rows, standardised by the
 training rows. The flows, ours and the others', take the same {steps} steps of {batch} rows (rounded to whole epochs) through
 `geoflow.fit` with its defaults: Adam, 2e-3 falling to zero along a cosine, clipped gradients, a running average of the
-weights, and of these averages the one that was best on the validation rows. "ours" is `nsf(dim)`; zuko's is `zuko.flows.NSF(dim)`, three autoregressive
-layers; normflows' is four spline couplings of two residual blocks of width 64, each followed by `LULinearPermute`. The
+weights, and of these averages the one that was best on the validation rows. "ours" is `nsf(dim)`; zuko's is
+`zuko.flows.NSF(dim)`, three autoregressive layers; normflows' is four spline couplings of two residual blocks of width 64, each followed by `LULinearPermute`. The
 mixture has full covariances and four times as many components for as long as the validation rows become likelier, the
 kernels are shaped by the covariance and as wide as suits the validation rows best. Nothing was chosen on test rows. "lead" is
 ours minus the best of the others, row by row, with its standard error: over pieces of rows where rows of one piece are
