@@ -29,17 +29,17 @@ Made by `GEOFLOW_DATA=<folder> nox -s reproduce -- likelihoods` on {date}, torch
 table the same is `GEOFLOW_DATA=<folder> python -m tests.reproduce.run_likelihoods <name> ...`, which renews the rows of those
 names; numbers among the names are seeds to take instead of 0, 1 and 2, and stand in the row.
 
-Mean log p of held-out rows in nats and the table's units, with the median behind it: means over seeds, each with a split
-of its own, eight tenths to train, one to validate, one to test. All models are given the same rows, standardised by the
-training rows. The flows, ours and the others', take the same {steps} steps of {batch} rows (rounded to whole epochs) through
-`geoflow.fit` with its defaults: Adam, 2e-3 falling to zero along a cosine, clipped gradients, a running average of the
-weights, and of these averages the one that was best on the validation rows. "ours" is `nsf(dim)`; zuko's is
-`zuko.flows.NSF(dim)`, three autoregressive layers; normflows' is four spline couplings of two residual blocks of width 64, each followed by `LULinearPermute`. The
-mixture has full covariances and four times as many components for as long as the validation rows become likelier, the
-kernels are shaped by the covariance and as wide as suits the validation rows best. Nothing was chosen on test rows. "lead" is
-ours minus the best of the others, row by row, with its standard error: over pieces of rows where rows of one piece are
-alike, and at least that of the seeds' means where they differ more. Seconds are those of the processor, on a machine with
-other work.
+Mean log p of held-out rows in nats and the table's units, with the median behind it: means over seeds, each with a split of
+its own, eight tenths to train, one to validate, one to test. All models are given the same rows, standardised by the
+training rows. The flows, ours and the others', take the same {steps} steps of {batch} rows (rounded to whole epochs)
+through `geoflow.fit` with its defaults: Adam, 2e-3 falling to zero along a cosine, clipped gradients, a running average of
+the weights, and of these averages the one that was best on the validation rows. "ours" is `nsf(dim)`; zuko's is
+`zuko.flows.NSF(dim)`, three autoregressive layers; normflows' is four spline couplings of two residual blocks of width 64,
+each followed by `LULinearPermute`. The mixture has full covariances and four times as many components for as long as the
+validation rows become likelier, the kernels are shaped by the covariance and as wide as suits the validation rows best.
+Nothing was chosen on test rows. "lead" is ours minus the best of the others, row by row, with its standard error: over
+pieces of rows where rows of one piece are alike, and at least that of the seeds' means where they differ more. Seconds are
+those of the processor, on a machine with other work.
 
 Repeated rows are removed. Columns that take fewer than twenty values are dropped. Those that take fewer values than a
 tenth of the rows get uniform noise up to the next value that occurs: log p is then a lower bound of that of the values.
