@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -91,8 +92,11 @@ def spline_inverse(y: Tensor, table: Tensor, box: float) -> tuple[Tensor, Tensor
     """The x with g(x) = y, and −log g′(x)."""
     inside = y.clamp(-box, box)
     x0, y0, d0, w, h, d1 = _bin(inside, table, 1)
-    s = h / w
-    t = _root(inside - y0, h, s, d0, d1)
+    s, up = h / w, inside - y0
+    bend = up * (d1 + d0 - 2 * s)
+    a, b, c = h * (s - d0) + bend, h * d0 - bend, -s * up
+    root = (b * b - 4 * a * c).clamp_min(0)
+    t = 2 * c / (-b - root.sqrt())  # of the two forms of the root the one that does not cancel
     log_slope = _log_slope(s, d0, d1, t, s + (d1 + d0 - 2 * s) * t * (1 - t))
     return torch.where(inside == y, x0 + t * w, y), torch.where(inside == y, -log_slope, torch.zeros_like(y))
 
@@ -107,14 +111,6 @@ def _bin(x: Tensor, table: Tensor, row: int) -> tuple[Tensor, ...]:
     return x0, y0, d0, x1 - x0, y1 - y0, d1
 
 
-def _root(up: Tensor, h: Tensor, s: Tensor, d0: Tensor, d1: Tensor) -> Tensor:
-    """The t in [0, 1] at which the curve has risen by `up`: of the two forms of the root the one that does not cancel."""
-    bend = up * (d1 + d0 - 2 * s)
-    a, b, c = h * (s - d0) + bend, h * d0 - bend, -s * up
-    root = (b * b - 4 * a * c).clamp_min(0)
-    return 2 * c / (-b - root.sqrt())
-
-
 def _log_slope(s: Tensor, d0: Tensor, d1: Tensor, t: Tensor, q: Tensor) -> Tensor:
     u = 1 - t
     return 2 * (s / q).log() + (d1 * t * t + 2 * s * t * u + d0 * u * u).log()
@@ -125,31 +121,39 @@ def _log_slope(s: Tensor, d0: Tensor, d1: Tensor, t: Tensor, q: Tensor) -> Tenso
 
 @dataclass(slots=True)
 class Tape:
-    """Of each point, ``(d, n)`` unless said, in the letters of `spline`: see `taped`."""
+    """What `pull` needs of `taped`, each ``(d, n)`` unless said; t = (x − x₀)/w as in `spline`."""
 
     shares: Tensor
     """The softmaxes ``(d, 2, bins, n)``, without their floor."""
     index: Tensor
     """The bin ``(d, 1, n)``."""
-    ends: Tensor
-    """The numbers ``(d, 2, n)`` of the slopes at its ends among the inner ones; −1 and bins − 1 do not occur there."""
+    known: Tensor
+    """The numbers ``(d, 2, n)`` of the slopes at its ends among the inner ones, or others that will do."""
+    strange: Tensor
+    """Whether they are others ``(d, 2, n)``: at the ends of the box the slope is one."""
     raw: Tensor
-    """What softplus makes these slopes of ``(d, 2, n)``."""
+    """What softplus makes the slopes of ``(d, 2, n)``."""
     inside: Tensor
-    """Whether it is in the box."""
+    """Whether x is in the box."""
     w: Tensor
     h: Tensor
-    s: Tensor
-    t: Tensor
-    d0: Tensor
-    d1: Tensor
+    ends: Tensor
+    """(1 − t, t) ``(d, 2, n)``."""
+    turn: Tensor
+    """The slopes in units of the bin's, (d₀ w/h, d₁ w/h) ``(d, 2, n)``."""
+    f: Tensor
+    """(g − y₀)/h."""
+    m: Tensor
     q: Tensor
 
 
 def taped(x: Tensor, theta: Tensor, bins: int, box: float, back: bool = False) -> tuple[Tensor, Tensor, Tape]:
     """g(x), log g′(x) and the tape, unseen by autograd, from free numbers ``(d, 3 bins − 1, n)`` as in `knots`.
 
-    Only the slopes at the ends of the bin in question are worked out, and the table of knots is never put together.
+    Only the slopes at the ends of the bin in question are worked out, and the table of knots is never put together. With
+    δ = d w/h for the slopes of both ends, u = 1 − t, r = t u,
+
+        f = t (t + δ₀ u) / q,   q = 1 + (δ₀ + δ₁ − 2) r,   m = δ₁ t² + 2 r + δ₀ u²,   g = y₀ + h f,   g′ = h m / (w q²).
 
     Args:
         x: ``(d, n)``.
@@ -158,83 +162,85 @@ def taped(x: Tensor, theta: Tensor, bins: int, box: float, back: bool = False) -
         back: take x for a value, and find its place: then log g′ is that there.
     """
     scale, least = 2 * box * (1 - FLOOR * bins), 2 * box * FLOOR
+    before, lowest, sides, _ = _ladder(bins, box, x.dtype, x.device)
     shares = theta[:, : 2 * bins].unflatten(1, (2, bins)).softmax(2)
-    before = theta.new_full((bins, bins), scale).tril_(-1)
-    left = torch.arange(bins, dtype=x.dtype, device=x.device).mul_(least).sub_(box)[:, None]
-    places = (before @ shares).add_(left)  # of the left ends of bins
+    places = (before @ shares).add_(lowest)  # of the left ends of bins
     clamped = x.clamp(-box, box)
     inside = clamped == x
     index = (clamped[:, None] >= places[:, int(back), 1:]).sum(1, keepdim=True)
     at = index[:, None].expand(-1, 2, -1, -1)
     x0, y0 = places.gather(2, at).squeeze(2).unbind(1)
     w, h = shares.gather(2, at).squeeze(2).mul_(scale).add_(least).unbind(1)
-    ends = torch.cat([index - 1, index], 1)
-    known = ends.clamp(0, bins - 2)
-    raw = theta[:, 2 * bins :].gather(1, known).mul_(ends == known).add_(LEVEL)
-    d0, d1 = softplus(raw).add_(FLOOR).unbind(1)
-    s = h / w
-    t = _root(clamped - y0, h, s, d0, d1) if back else (clamped - x0).div_(w)
-    q, _, a, m = _parts(s, t, d0, d1)
-    y = torch.addcmul(x0, w, t) if back else torch.addcmul(y0, h, a.mul_(t).div_(q))
-    v = s / q
-    log_slope = m.mul_(v).mul_(v).log_()
-    tape = Tape(shares, index, ends, raw, inside, w, h, s, t, d0, d1, q)
-    return torch.where(inside, y, x), log_slope.mul_(inside), tape
+    wanted = index + sides
+    known = wanted.clamp(0, bins - 2)
+    strange = wanted != known
+    raw = theta[:, 2 * bins :].gather(1, known).masked_fill_(strange, 0.0).add_(LEVEL)
+    turn = softplus(raw).add_(FLOOR).mul_((w / h)[:, None])
+    t = _root((clamped - y0).div_(h), turn) if back else (clamped - x0).div_(w)
+    ends = torch.stack([1 - t, t], 1)
+    up, down, r = _parts(ends, turn)
+    q = turn.sum(1).sub_(2).mul_(r).add_(1)
+    f = (up * t).div_(q)
+    m = torch.addcmul(down * t, up, ends[:, 0])
+    log_slope = (h / w).mul_(m).div_(q).div_(q).log_().mul_(inside)
+    y = torch.addcmul(x0, w, t) if back else torch.addcmul(y0, h, f)
+    tape = Tape(shares, index, known, strange, raw, inside, w, h, ends, turn, f, m, q)
+    return torch.where(inside, y, x), log_slope, tape
 
 
-def _parts(s: Tensor, t: Tensor, d0: Tensor, d1: Tensor) -> tuple[Tensor, ...]:
-    """q, 1 − t, a = s t + d₀ (1 − t), and m = d₁ t² + 2 s t(1 − t) + d₀ (1 − t)²: g = y₀ + h t a / q, g′ = m s² / q²."""
-    u = 1 - t
-    q = torch.addcmul(s, (d0 + d1).sub_(s, alpha=2), t * u)
-    a = torch.addcmul(d0 * u, s, t)
-    m = torch.addcmul(d1 * t, s, u).mul_(t).addcmul_(a, u)
-    return q, u, a, m
+@cache
+def _ladder(bins: int, box: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    """What does not depend on x: the sum over the bins before each, where they begin at least, and small numbers."""
+    with torch.inference_mode(False):
+        before = torch.full((bins, bins), 2 * box * (1 - FLOOR * bins), dtype=dtype, device=device).tril(-1)
+        lowest = torch.arange(bins, dtype=dtype, device=device)[:, None] * (2 * box * FLOOR) - box
+        return before, lowest, torch.tensor([[-1], [0]], device=device), torch.arange(bins, device=device)[:, None]
+
+
+def _root(f: Tensor, turn: Tensor) -> Tensor:
+    """The t in [0, 1] with that f: of the two forms of the root the one that does not cancel."""
+    first, second = turn.unbind(1)
+    bend = (first + second).sub_(2).mul_(f)
+    a, b = bend + 1 - first, first - bend
+    root = torch.addcmul(b * b, a, f, value=4).clamp_min_(0).sqrt_()
+    return f.mul(2).div_(root.add_(b))
+
+
+def _parts(ends: Tensor, turn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """t + δ₀ u, u + δ₁ t, and t u."""
+    u, t = ends.unbind(1)
+    up, down = torch.addcmul(ends.flip(1), turn, ends).unbind(1)
+    return up, down, t * u
 
 
 def pull(tape: Tape, g: Tensor, g_log: Tensor, box: float) -> tuple[Tensor, Tensor]:
     """Gradients at x and at theta from those at g(x) ``(d, n)`` and at log g′(x) ``(n,)``, for a tape on the box.
 
-    With f = (g − y₀)/h, r = t(1 − t), m as in `_parts` and ∂ for derivatives of the loss,
+    In the letters of `taped`, with ∂ for derivatives of the loss and l = log g′,
 
-        ∂t = ∂g h s m / q² + 2 ∂log g′ ((d₁ t + s (1 − t) − s t − d₀ (1 − t)) / m − (d₀ + d₁ − 2 s) (1 − 2 t) / q)
-        ∂s = ∂g h (t² − f (1 − 2 r)) / q + 2 ∂log g′ (1 / s − (1 − 2 r) / q + r / m)
-        ∂d₀ = ∂g h r (1 − f) / q + ∂log g′ ((1 − t)² / m − 2 r / q)
-        ∂d₁ = −∂g h r f / q + ∂log g′ (t² / m − 2 r / q)
+        ∂t = ∂g h m / q² + 2 ∂l ((u + δ₁ t − t − δ₀ u) / m − (δ₀ + δ₁ − 2) (u − t) / q)
+        ∂δ₀ = ∂g h r (1 − f) / q + ∂l (u² / m − 2 r / q),   ∂δ₁ = −∂g h r f / q + ∂l (t² / m − 2 r / q)
+        ∂x = ∂t / w,   ∂w = −(t ∂t + σ) / w,   ∂h = ∂g f + σ / h,   σ = ∂l − δ₀ ∂δ₀ − δ₁ ∂δ₁,   ∂d = ∂δ w / h
 
-    and on by s = h/w, t = (x − x₀)/w to x, to the bin and, over all bins before it, to the free numbers.
+    and from the place and value of the bin's beginning to all bins before it.
     """
-    shares, index, w, h, s, t, d0, d1, q = (
-        tape.shares,
-        tape.index,
-        tape.w,
-        tape.h,
-        tape.s,
-        tape.t,
-        tape.d0,
-        tape.d1,
-        tape.q,
-    )
+    shares, w, h, ends, turn, f, m, q = tape.shares, tape.w, tape.h, tape.ends, tape.turn, tape.f, tape.m, tape.q
     bins = shares.shape[2]
     own, g_log = g * tape.inside, g_log * tape.inside
-    u, a, m = _parts(s, t, d0, d1)[1:]
-    r, f = t * u, (a * t).div_(q)
-    c, e, over = (own * h).div_(q), (2 * g_log).div_(q), g_log / m
-    both = torch.addcmul(e, c, f)
-    g_ends = torch.stack(
-        [torch.addcmul((c - both).mul_(r), over, u * u), torch.addcmul((both * r).neg_(), over, t * t)], 1
-    )
-    g_s = (g_log / s).addcmul_(over, r).mul_(2).addcmul_(c * t, t).addcmul_(both, 1 - 2 * r, value=-1)
-    tilt = torch.addcmul(d1 * t, s, u).sub_(a)  # half of how m changes with t
-    bend = (d0 + d1).sub_(s, alpha=2)
-    g_t = (c * s).mul_(m).div_(q).addcmul_(over, tilt, value=2).addcmul_(e * bend, u - t, value=-1)
+    u, t = ends.unbind(1)
+    up, down, r = _parts(ends, turn)
+    c, e, over = (own * h).div_(q), (g_log / q).mul_(2), g_log / m
+    fall = torch.addcmul(e, c, f)
+    g_turn = (ends * ends).mul_(over[:, None]).addcmul_(torch.stack([fall - c, fall], 1), r[:, None], value=-1)
+    g_t = (c * m).div_(q).addcmul_(over, down.sub(up), value=2).addcmul_(turn.sum(1).sub_(2).mul_(e), u - t, value=-1)
     g_x = g_t / w
-    g_bin = torch.stack([(g_s * s).addcmul_(g_t, t).div_(w).neg_(), (g_s / w).addcmul_(own, f)], 1)
+    rest = g_log - (g_turn * turn).sum(1)
+    g_bin = torch.stack([torch.addcmul(rest, g_t, t).div_(w).neg_(), (rest / h).addcmul_(own, f)], 1)
 
-    before = torch.arange(bins, device=g.device)[:, None] < index
-    g_shares = torch.stack([-g_x, own], 1)[:, :, None] * before[:, None]
-    g_shares.scatter_(2, index[:, None].expand(-1, 2, -1, -1), g_bin[:, :, None])
+    steps = _ladder(bins, box, g.dtype, g.device)[3]
+    g_shares = torch.stack([-g_x, own], 1)[:, :, None] * (steps < tape.index)[:, None]
+    g_shares.scatter_(2, tape.index[:, None].expand(-1, 2, -1, -1), g_bin[:, :, None])
     g_shares = softmax_backward(g_shares, shares, 2, g.dtype).mul_(2 * box * (1 - FLOOR * bins))
-    known = tape.ends.clamp(0, bins - 2)
-    g_ends.mul_(tape.raw.sigmoid()).mul_(tape.ends == known)
-    g_slopes = g.new_zeros(len(g), bins - 1, g.shape[1]).scatter_add_(1, known, g_ends)
+    g_ends = g_turn.mul_((w / h)[:, None]).mul_(tape.raw.sigmoid()).masked_fill_(tape.strange, 0.0)
+    g_slopes = g.new_zeros(len(g), bins - 1, g.shape[1]).scatter_add_(1, tape.known, g_ends)
     return torch.where(tape.inside, g_x, g), torch.cat([g_shares.flatten(1, 2), g_slopes], 1)
