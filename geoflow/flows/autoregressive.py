@@ -47,20 +47,16 @@ class Autoregressive(ByHand):
         if univariate not in ("affine", "spline"):
             raise ValueError(f"Autoregressive expects univariate='affine' or 'spline', got {univariate!r}.")
         spline = RationalQuadratic(bins, box, "Autoregressive")
-        line = Affine(clamp, False, "Autoregressive")
+        line = Affine(clamp, "Autoregressive")
         self.curve: Curve = spline if univariate == "spline" else line
         self.context_dim, self.univariate, self.clamp = context_dim, univariate, line.clamp
         self.hidden, self.activation = tuple(hidden), activation
         self.bins, self.box = spline.bins, spline.box
         self.net = MaskedMLP(dim, self.curve.each, hidden, activation, context_dim, zero_last=True)
 
-    def _by_curve(self, theta: Turned) -> Tensor:
-        """θ ``(dim, each, n)``."""
-        return theta.unflatten(0, (self.dim, self.curve.each))
-
     def _encode_turned(self, x: Turned, context: Context = None) -> tuple[Turned, Volume]:
         x = x.contiguous()
-        z, log_slope = self.curve.there(x, self._by_curve(self.net.turned(x, context)))
+        z, log_slope = self.curve.there(x, self.net.turned(x, context))
         return z.flip(0), log_slope.sum(0)
 
     def _decode_turned(self, z: Turned, context: Context = None) -> tuple[Turned, Volume]:
@@ -68,8 +64,9 @@ class Autoregressive(ByHand):
         log_slopes: list[Tensor] = []
         rest = z.flip(0).split(1)
         for i, value in enumerate(rest):
-            theta = self._by_curve(self.net.turned(torch.cat([*known, *rest[i:]]), context))
-            x, log_slope = self.curve.back(value, theta[i : i + 1])  # which is blind to what is not known yet
+            theta = self.net.turned(torch.cat([*known, *rest[i:]]), context)
+            own = theta.unflatten(0, (self.dim, self.curve.each))[i]  # blind to what is not known yet
+            x, log_slope = self.curve.back(value, own)
             known.append(x)
             log_slopes.append(log_slope)
         return torch.cat(known), torch.cat(log_slopes).sum(0)
@@ -85,7 +82,7 @@ class Autoregressive(ByHand):
     def _encode_taped(self, x: Turned, context: Context) -> tuple[Turned, Volume, Kept]:
         x = x.contiguous()
         theta, tape = self.net.taped(x, context)
-        z, log_det, kept = self.curve.taped(x, self._by_curve(theta))
+        z, log_det, kept = self.curve.taped(x, theta)
         return z.flip(0), log_det, (tape, kept)
 
     def _decode_taped(self, z: Turned, context: Context) -> tuple[Turned, Kept]:
@@ -99,11 +96,11 @@ class Autoregressive(ByHand):
         for i in range(self.dim):
             own = slice(i * self.curve.each, (i + 1) * self.curve.each)
             theta, _ = taped([*before, (weight[own], bias[own])], self.activation, seen)
-            seen[i : i + 1] = self.curve.back_taped(seen[i : i + 1], theta[None])[0]
+            seen[i : i + 1] = self.curve.back_taped(seen[i : i + 1], theta)[0]
         return seen[: self.dim]
 
     def _pull(self, kept: Kept, g: Turned, g_log_det: Tensor) -> tuple[Turned, Tensor | None, list[Tensor]]:
         tape, curve = kept
         g_x, g_theta = self.curve.pull(curve, g.flip(0), g_log_det)
-        g_in, found = self.net.pull(tape, g_theta.flatten(0, 1))
+        g_in, found = self.net.pull(tape, g_theta)
         return g_x + g_in[: self.dim], g_in[self.dim :] if self.context_dim else None, found

@@ -24,8 +24,6 @@ class AffineCoupling(Coupling):
         volume_preserving: subtract the mean of s, so that log det = 0 (GIN).
     """
 
-    numbers_first = True
-
     def __init__(
         self,
         dim: int,
@@ -35,5 +33,6 @@ class AffineCoupling(Coupling):
         clamp: float = 2.0,
         volume_preserving: bool = False,
     ) -> None:
-        super().__init__(dim, context_dim, hidden, activation, Affine(clamp, volume_preserving, "AffineCoupling"))
+        curve = Affine(clamp, "AffineCoupling", centred=volume_preserving, apart=True)
+        super().__init__(dim, context_dim, hidden, activation, curve)
         self.clamp, self.volume_preserving = clamp, volume_preserving

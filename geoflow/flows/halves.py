@@ -26,9 +26,6 @@ class Coupling(ByHand):
         curve: g.
     """
 
-    numbers_first = False
-    """Whether the network gives the first number of all curves, then the second, instead of curve by curve."""
-
     def __init__(self, dim: int, context_dim: int, hidden: Sequence[int], activation: str, curve: Curve) -> None:
         super().__init__(dim)
         if dim < 2:
@@ -44,14 +41,8 @@ class Coupling(ByHand):
     def _seen(self, a: Turned, context: Context) -> Turned:
         return a if context is None else torch.cat([a, context])
 
-    def _by_curve(self, theta: Turned) -> Tensor:
-        """θ ``(active, each, n)``."""
-        if self.numbers_first:
-            return theta.unflatten(0, (self.curve.each, self.active)).transpose(0, 1)
-        return theta.unflatten(0, (self.active, self.curve.each))
-
-    def _theta(self, a: Turned, context: Context) -> Tensor:
-        return self._by_curve(self.net.turned(self._seen(a, context)))
+    def _theta(self, a: Turned, context: Context) -> Turned:
+        return self.net.turned(self._seen(a, context))
 
     def _encode_turned(self, x: Turned, context: Context = None) -> tuple[Turned, Volume]:
         a, b = x.contiguous().split_with_sizes((self.passive, self.active))
@@ -74,19 +65,19 @@ class Coupling(ByHand):
     def _encode_taped(self, x: Turned, context: Context) -> tuple[Turned, Volume, Kept]:
         a, b = x.contiguous().split_with_sizes((self.passive, self.active))
         theta, tape = self.net.taped(self._seen(a, context))
-        b, log_det, kept = self.curve.taped(b, self._by_curve(theta))
+        b, log_det, kept = self.curve.taped(b, theta)
         return torch.cat([b, a]), log_det, (tape, kept)
 
     def _decode_taped(self, z: Turned, context: Context) -> tuple[Turned, Kept]:
         b, a = z.contiguous().split_with_sizes((self.active, self.passive))
         theta, tape = self.net.taped(self._seen(a, context))
-        b, kept = self.curve.back_taped(b, self._by_curve(theta))
+        b, kept = self.curve.back_taped(b, theta)
         return torch.cat([a, b]), (tape, kept)
 
     def _pull(self, kept: Kept, g: Turned, g_log_det: Tensor) -> tuple[Turned, Tensor | None, list[Tensor]]:
         tape, curve = kept
         g_there, g_a = g.split_with_sizes((self.active, self.passive))
         g_b, g_theta = self.curve.pull(curve, g_there, g_log_det)
-        g_in, found = self.net.pull(tape, (g_theta.transpose(0, 1) if self.numbers_first else g_theta).flatten(0, 1))
+        g_in, found = self.net.pull(tape, g_theta)
         g_context = g_in[self.passive :] if self.context_dim else None
         return torch.cat([g_a + g_in[: self.passive], g_b]), g_context, found

@@ -1,5 +1,7 @@
 """Straight lines, with a bound on how steep and how flat they get."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,19 +17,24 @@ class Affine(Curve):
 
     Args:
         clamp: c, the bound of the log-scale s.
-        centred: subtract from s its mean over the coordinates, so that no volume changes.
         who: whose clamp it is, for errors.
+        centred: subtract from s its mean over the coordinates, so that no volume changes.
+        apart: whether θ holds r of all coordinates, then t of all, instead of both of one coordinate together.
     """
 
     each = 2
 
-    def __init__(self, clamp: float, centred: bool, who: str) -> None:
+    def __init__(self, clamp: float, who: str, centred: bool = False, apart: bool = False) -> None:
         if not clamp > 0:
             raise ValueError(f"{who} expects clamp > 0, got {clamp}.")
-        self.clamp, self.centred = float(clamp), centred
+        self.clamp, self.centred, self.apart = float(clamp), centred, apart
+
+    def _numbers(self, theta: Tensor) -> Sequence[Tensor]:
+        """r and t."""
+        return theta.chunk(2) if self.apart else theta.unflatten(0, (-1, 2)).unbind(1)
 
     def _log_scale_and_shift(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        r, t = theta.unbind(1)
+        r, t = self._numbers(theta)
         s = torch.tanh(r * (1 / self.clamp)) * self.clamp
         return (s - s.mean(0) if self.centred else s), t
 
@@ -43,7 +50,7 @@ class Affine(Curve):
 
     def _bends(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """s, t and tanh(r / c)."""
-        r, t = theta.unbind(1)
+        r, t = self._numbers(theta)
         bend = r.mul_(1 / self.clamp).tanh_()
         s = bend * self.clamp
         return (s.sub_(s.mean(0)) if self.centred else s), t, bend
@@ -67,4 +74,5 @@ class Affine(Curve):
         g_s = torch.addcmul(g_log_det, g_x, x)
         if self.centred:
             g_s = g_s - g_s.mean(0)
-        return g_x, torch.stack([tanh_backward(g_s, bend), g]).transpose(0, 1)
+        numbers = [tanh_backward(g_s, bend), g]
+        return g_x, torch.cat(numbers) if self.apart else torch.stack(numbers, 1).flatten(0, 1)

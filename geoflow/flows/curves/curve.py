@@ -7,13 +7,14 @@ from torch import Tensor
 
 
 class Curve(ABC):
-    """Monotone curves g(x; θ) of d coordinates at once: x ``(d, n)``, and θ ``(d, each, n)`` chooses the curves.
+    """Monotone curves g(x; θ) of d coordinates at once: x ``(d, n)``, and θ ``(each · d, n)`` chooses the curves.
 
     `there` and `back` are for autograd; `taped` and `pull` are the same with the derivative in closed form, for fewer
     operations (see `geoflow.flows.by_hand`).
 
     Attributes:
-        each: numbers in θ for each coordinate; all zero they give the identity.
+        each: numbers in θ for each coordinate, which stand together unless the curve says otherwise; zeros give the
+            identity.
     """
 
     each: int

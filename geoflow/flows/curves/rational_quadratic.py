@@ -43,22 +43,27 @@ class RationalQuadratic(Curve):
             raise ValueError(f"{who} expects a positive, finite box, got {box}.")
         self.bins, self.box, self.each = bins, float(box), 3 * bins - 1
 
+    def _by_coordinate(self, theta: Tensor) -> Tensor:
+        """``(d, 3 bins − 1, n)``."""
+        return theta.unflatten(0, (-1, self.each))
+
     def there(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        return spline(x, knots(theta, self.bins, self.box), self.box)
+        return spline(x, knots(self._by_coordinate(theta), self.bins, self.box), self.box)
 
     def back(self, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        return spline_inverse(y, knots(theta, self.bins, self.box), self.box)
+        return spline_inverse(y, knots(self._by_coordinate(theta), self.bins, self.box), self.box)
 
     def taped(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, "Tape"]:
-        y, log_slope, tape = taped(x, theta, self.bins, self.box)
+        y, log_slope, tape = taped(x, self._by_coordinate(theta), self.bins, self.box)
         return y, log_slope.sum(0), tape
 
     def back_taped(self, y: Tensor, theta: Tensor) -> tuple[Tensor, "Tape"]:
-        x, _, tape = taped(y, theta, self.bins, self.box, back=True)
+        x, _, tape = taped(y, self._by_coordinate(theta), self.bins, self.box, back=True)
         return x, tape
 
     def pull(self, tape: "Tape", g: Tensor, g_log_det: Tensor) -> tuple[Tensor, Tensor]:
-        return pull(tape, g, g_log_det, self.box)
+        g_x, g_theta = pull(tape, g, g_log_det, self.box)
+        return g_x, g_theta.flatten(0, 1)
 
 
 def knots(theta: Tensor, bins: int, box: float) -> Tensor:
