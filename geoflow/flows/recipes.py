@@ -78,12 +78,13 @@ def nsf(
     mix: Literal["lu", "orthogonal", "permute"] = "lu",
     base: Density | None = None,
     bounds: Bounded | None = None,
+    reversible: bool = False,
     generator: Generator | None = None,
 ) -> Flow:
     """Neural spline flow: rational-quadratic couplings on standardised data, mixed between them. [durkan2019]
 
     Untrained, after `prepare`, it is the diagonal Gaussian of the data. Splines follow edges, gaps and several modes that
-    affine couplings smear, at about two and a half times the cost of a step.
+    affine couplings smear, at about twice the cost of a step.
 
     Args:
         dim: number of columns, at least two.
@@ -94,6 +95,7 @@ def nsf(
             "permute", a permutation after every second.
         base: the latent density; None is the standard normal.
         bounds: of the columns that have some, as `Bounded(low, high)`: no mass is put outside.
+        reversible: train with the memory of one coupling instead of all (see `Flow`).
         generator: of the permutations or first turns (the networks' weights come from the global generator).
     """
     depth = validate.count(depth, "nsf", "depth", 1)
@@ -108,7 +110,7 @@ def nsf(
         elif mix == "permute" and dim > 2 and layer % 2 == 0 and layer:
             parts.append(Permutation(dim, generator=generator))
         parts.append(SplineCoupling(dim, context, hidden, activation, bins, box))
-    return _flow(bounds, parts, base)
+    return _flow(bounds, parts, base, reversible)
 
 
 def maf(
