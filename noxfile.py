@@ -70,7 +70,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Laws, oracles and everything else, with shapes checked at run time."""
     prepare(session)
-    run(session, "pytest", "-n", "2", *session.posargs, OMP_NUM_THREADS="1")
+    run(session, "pytest", "-n", "2", "--dist", "worksteal", *session.posargs, OMP_NUM_THREADS="1")
 
 
 def scripts(session: nox.Session, pattern: str) -> None:
