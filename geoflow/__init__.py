@@ -3,7 +3,7 @@
 from geoflow.columns import Bounded, Positive, Standardize
 from geoflow.density import Density, Player, Sampler
 from geoflow.diagnostics import HonestyTable, check
-from geoflow.distances import FermatSpace
+from geoflow.distances import FermatSpace, LatentSpace
 from geoflow.distributions import ClassConditional, DiagonalNormal, GaussianMixture, StandardNormal
 from geoflow.embedded import Embedded
 from geoflow.flows import Flow
@@ -32,6 +32,7 @@ __all__ = [
     "History",
     "HonestyTable",
     "Inverse",
+    "LatentSpace",
     "Logit",
     "Pair",
     "Player",

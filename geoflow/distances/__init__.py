@@ -3,10 +3,12 @@
 from geoflow.distances.exponents import alpha_from_power, metric_from_power, power_from_alpha, power_from_metric
 from geoflow.distances.fermat import FermatSpace
 from geoflow.distances.geodesics import Solution
+from geoflow.distances.latent import LatentSpace
 from geoflow.distances.neighbors import nearest
 
 __all__ = [
     "FermatSpace",
+    "LatentSpace",
     "Solution",
     "alpha_from_power",
     "metric_from_power",

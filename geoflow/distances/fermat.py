@@ -334,7 +334,7 @@ class FermatSpace(nn.Module):
             if self.points is None:
                 raise ValueError(f"FermatSpace.{verb}: pass rows, or build the space with points=.")
             return self.points
-        x = validate.points(x, self.space.ambient_dim, f"FermatSpace.{verb}", like=self.points)
+        x = validate.points(x, self.space.ambient_dim, f"FermatSpace.{verb}", like=self.points).detach()
         if x.ndim != 2:
             raise ValueError(f"FermatSpace.{verb}: expected rows (n, {self.space.ambient_dim}), got {tuple(x.shape)}.")
         return x
