@@ -27,7 +27,7 @@ from geoflow import (
     StandardNormal,
     register,
 )
-from geoflow.distances import FermatSpace
+from geoflow.distances import FermatSpace, LatentSpace
 from geoflow.distributions import (
     Dirichlet,
     GridDensity,
@@ -195,6 +195,25 @@ FERMAT: dict[str, Case] = {
     ),
 }
 """Spaces that a density makes."""
+
+
+def narrow(dim: int, latent: int) -> Pair:
+    """An auto-encoder with a bottleneck, untrained."""
+    return Pair(MLP(dim, latent, (16,), "silu"), MLP(latent, dim, (16,), "silu"), dim=dim, latent_dim=latent)
+
+
+LATENT: dict[str, Case] = {
+    "LatentSpace(flat)": Case(lambda: LatentSpace(smooth_realnvp(2).bijection, Euclidean(2))),
+    "LatentSpace(Fermat, bijection)": Case(
+        lambda: LatentSpace(smooth_realnvp(2).bijection, FERMAT["FermatSpace(mixture)"].make())
+    ),
+    "LatentSpace(Fermat, bottleneck)": Case(lambda: LatentSpace(narrow(5, 2), FERMAT["FermatSpace(mixture)"].make())),
+    "LatentSpace(sphere)": Case(lambda: LatentSpace(narrow(4, 3), Sphere(2))),
+    "LatentSpace(Fermat on the sphere)": Case(
+        lambda: LatentSpace(narrow(4, 3), FERMAT["FermatSpace(on the sphere)"].make())
+    ),
+}
+"""Spaces that data inherit from their codes."""
 
 
 # -- what lives there --------------------------------------------------------------------------------------------------

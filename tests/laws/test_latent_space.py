@@ -4,55 +4,31 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
-from geoflow import FermatSpace, GaussianMixture, LatentSpace, Pair, StandardNormal, load, save
-from geoflow.distributions import VonMisesFisher
+from geoflow import LatentSpace, StandardNormal, load, save
 from geoflow.flows import realnvp
-from geoflow.maps import Autoencoder
-from geoflow.nets import MLP
-from manifolds import Euclidean, Space, Sphere
-from tests.laws.tools import close
+from manifolds import Euclidean, Space
+from tests.laws.registry import LATENT, narrow
+from tests.laws.tools import build, close
 
 
-def narrow(dim: int, latent: int) -> Autoencoder:
-    """An auto-encoder with a bottleneck, untrained."""
-    return Pair(MLP(dim, latent, (16,), "silu"), MLP(latent, dim, (16,), "silu"), dim=dim, latent_dim=latent)
+def made(name: str) -> LatentSpace:
+    space = build(LATENT[name])
+    assert isinstance(space, LatentSpace)
+    return space
 
 
-def bent(dim: int) -> Autoencoder:
-    """A bijection with random weights."""
-    flow = realnvp(dim, depth=4, hidden=(8,), activation="silu", generator=Generator().manual_seed(0))
-    for p in flow.parameters():
-        nn.init.normal_(p, std=0.3)
-    return flow.bijection
-
-
-def spaces() -> dict[str, LatentSpace]:
-    torch.manual_seed(0)
-    mixture, x = GaussianMixture(2, 2), torch.randn(60, 2)
-    there = Sphere(2).project(torch.randn(60, 3) + 1)
-    pole = VonMisesFisher(torch.tensor([0.0, 0.6, 0.8]), 3.0)
-    return {
-        "flat": LatentSpace(bent(2), Euclidean(2)),
-        "Fermat behind a bijection": LatentSpace(bent(2), FermatSpace(mixture, x, power=0.5, neighbors=8)),
-        "Fermat behind a bottleneck": LatentSpace(narrow(5, 2), FermatSpace(mixture, x, power=0.5, neighbors=8)),
-        "on the sphere": LatentSpace(narrow(4, 3), Sphere(2)),
-        "Fermat on the sphere": LatentSpace(narrow(4, 3), FermatSpace(pole, there, power=0.5, neighbors=8)),
-    }
-
-
-SPACES = spaces()
-
-
-@pytest.fixture(params=SPACES)
+@pytest.fixture(params=LATENT)
 def latent(request: pytest.FixtureRequest) -> LatentSpace:
-    return SPACES[request.param].double()
+    return made(request.param)
 
 
 @pytest.fixture
 def ends(latent: LatentSpace, generator: Generator) -> tuple[Tensor, Tensor]:
-    x, y = torch.randn(2, 6, latent.autoencoder.dim, dtype=torch.float64, generator=generator)
+    """Data whose codes are about where the latent's points are."""
+    z = torch.randn(2, 6, latent.autoencoder.latent_dim, dtype=torch.float64, generator=generator)
+    x, y = latent.decode(z).detach()
     return x, y
 
 
@@ -83,8 +59,8 @@ def test_geodesics_are_decoded(latent: LatentSpace, ends: tuple[Tensor, Tensor])
             close(half, latent.dist(x, y) / 2, 0, 5e-3)
 
 
-def test_gradients_reach_the_data(latent: LatentSpace, generator: Generator) -> None:
-    x, y = torch.randn(2, 2, latent.autoencoder.dim, dtype=torch.float64, generator=generator)
+def test_gradients_reach_the_data(latent: LatentSpace, ends: tuple[Tensor, Tensor], generator: Generator) -> None:
+    x, y = (end[:2] for end in ends)
     v = torch.randn(2, latent.autoencoder.dim, dtype=torch.float64, generator=generator)
     at = x.clone().requires_grad_()
     (g,) = torch.autograd.grad(latent.dist(at, y).sum(), at)
@@ -103,7 +79,7 @@ def test_saved_and_loaded_they_are_equal(latent: LatentSpace, ends: tuple[Tensor
 
 
 def test_a_decoded_solution() -> None:
-    latent = SPACES["Fermat behind a bottleneck"].double()
+    latent = made("LatentSpace(Fermat, bottleneck)")
     x = torch.randn(5, 5, dtype=torch.float64, generator=Generator().manual_seed(1))
     found = latent.solve(x[:2], x[2:4], start="line")
     assert found.path.shape == (2, 65, 5)
@@ -123,4 +99,4 @@ def test_what_it_refuses() -> None:
     with pytest.raises(TypeError, match="a manifold or a FermatSpace, got StandardNormal"):
         LatentSpace(narrow(5, 2), StandardNormal(2))
     with pytest.raises(NotImplementedError, match=r"use dist\(x\[:, None\], y\)"):
-        SPACES["flat"].pairwise(torch.zeros(2, 2, dtype=torch.float64))
+        made("LatentSpace(flat)").pairwise(torch.zeros(2, 2, dtype=torch.float64))
