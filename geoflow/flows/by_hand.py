@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from geoflow.density import Context, given
 from geoflow.maps import Bijection, ChainBijection, FeaturesFirst, Turned, Volume, added, turned
+from geoflow.train.flat import Flat
 from manifolds.checks import tracing
 
 Kept = tuple[Any, ...]
@@ -64,9 +65,12 @@ def encode(bijection: Bijection, x: Tensor, context: Context, reversible: bool =
         parts: list[Any] = list(group)
         log_det: Volume
         if together and learns:
-            own = next((p for p in parts if p.context_dim or p.classes), None)
-            weights = [w for p in parts for w in p._weights()]
-            y, log_det = _Together.apply(y, context if own else None, parts, reversible, *weights)
+            own = None if context is None or not any(p.context_dim or p.classes for p in parts) else context
+            flat = Flat.active()
+            span = None if flat is None else flat.span(parts)
+            one = None if flat is None or span is None else flat.vector  # with one gradient, where theirs are many
+            weights = [w for p in parts for w in p._weights()] if one is None else [one]
+            y, log_det = _Together.apply(y, own, parts, reversible, span, *weights)
             total = added(total, log_det)
             continue
         for part in parts:
@@ -111,11 +115,20 @@ def _closed(part: Any) -> bool:
 
 
 class _Together(torch.autograd.Function):
-    """Parts in a row: z and the sum of their log-dets."""
+    """Parts in a row: z and the sum of their log-dets.
+
+    What follows `span` are their weights one by one, or, if it says where these begin and end there, one vector.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Turned, context: Tensor | None, parts: list[ByHand], reversible: bool, *weights: Tensor
+        ctx: Any,
+        x: Turned,
+        context: Tensor | None,
+        parts: list[ByHand],
+        reversible: bool,
+        span: tuple[int, int] | None,
+        *weights: Tensor,
     ) -> tuple[Tensor, Tensor]:
         total: Volume = None
         ctx.parts, ctx.context, ctx.kept = parts, context, []
@@ -125,7 +138,7 @@ class _Together(torch.autograd.Function):
             if not reversible:
                 ctx.kept.append(kept)
         ctx.save_for_backward(x, *weights)
-        ctx.reversible = reversible
+        ctx.reversible, ctx.span = reversible, span
         return x, x.new_zeros(x.shape[1]) if total is None else total
 
     @staticmethod
@@ -143,4 +156,16 @@ class _Together(torch.autograd.Function):
             found = own + found
             if more is not None:
                 g_context = more if g_context is None else g_context + more
-        return g, g_context, None, None, *found
+        if ctx.span is not None:
+            found = [_in_place(found, ctx.span, ctx.saved_tensors[1])]
+        return g, g_context, None, None, None, *found
+
+
+def _in_place(found: list[Tensor], span: tuple[int, int], vector: Tensor) -> Tensor:
+    """The gradient of a vector of which the found ones are a span."""
+    own = torch.cat([g.reshape(-1) for g in found])
+    if len(own) == len(vector):
+        return own
+    whole = torch.zeros_like(vector)
+    whole[span[0] : span[1]] = own
+    return whole

@@ -1,6 +1,7 @@
 """One player's turn: a forward and a backward on a fresh batch, and a step of its optimiser alone."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -82,8 +83,10 @@ class Turn:
             given["player"] = self.name
         for p in self.cleared:
             p.grad = None
+        if self.flat is not None:
+            self.flat.clear()
         before = torch.get_rng_state()  # two microseconds, so that a bad batch can be looked at again
-        with self.runner.autocast(x.device, self.plan.settings.precision):
+        with self.runner.autocast(x.device, self.plan.settings.precision), self.flat or nullcontext():
             terms = self.call(x, context, **given)
         loss = terms["loss"]
         if not loss.requires_grad:
@@ -108,6 +111,8 @@ class Turn:
         player = f" of player {self.name!r}" if self.named else ""
         where = f"{player} at step {step + 1} of {self.plan.steps}, batch rows {shown}"
         if bool(loss.isfinite()):
+            if self.flat is not None:
+                self.flat.spread()
             guilty = nonfinite.guilty_gradient(self.model) or "another process"
             return f"the gradient{where}, is not finite, first in {guilty}"
         guilty = nonfinite.first_guilty(self.model, lambda: self.model(*batch, **given)) or "nothing at a second look"

@@ -27,8 +27,13 @@ def training(one: Contestant, x: Tensor, together: bool) -> Callable[[], object]
     def step() -> None:
         for p in parameters:
             p.grad = None
-        one.loss(x).backward()
-        if flat is not None:
+        if flat is None:
+            one.loss(x).backward()
+        else:
+            flat.clear()
+            with flat:
+                loss = one.loss(x)
+            loss.backward()
             flat.collect()
         optimiser.step()
 

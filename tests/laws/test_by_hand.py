@@ -10,6 +10,7 @@ from geoflow import ChainBijection, Flow, Player, StandardNormal, fit
 from geoflow.flows import AffineCoupling, Autoregressive, LULinear, Permutation, SplineCoupling, realnvp
 from geoflow.nets import MLP
 from geoflow.nets.mlp import BY_HAND
+from geoflow.train.flat import Flat
 from tests.laws.tools import close
 
 
@@ -166,6 +167,32 @@ def test_training_in_one_vector_is_training_as_ever(generator: Generator) -> Non
     for own, theirs in zip(*ends, strict=True):
         close(own, theirs, 1e-10)
         assert own.untyped_storage().nbytes() == 8 * own.numel(), "a parameter keeps no memory of the others"
+
+
+@pytest.mark.parametrize("start", ["first", "second", "none"])
+def test_gradients_reach_the_vector_at_once(start: str, generator: Generator) -> None:
+    """Of parameters in one vector; those that stand apart, or make less than half of it, get theirs one by one."""
+    front = Permutation(3, generator=generator) if start != "second" else AffineCoupling(3, 0, (2,), "elu")
+    back = AffineCoupling(3, 0, (64,), "elu") if start == "none" else Permutation(3, generator=generator)
+    chain = ChainBijection(front, AffineCoupling(3, 0, (9,)), LULinear(3, generator=generator), back)
+    flow = Flow(chain, StandardNormal(3)).double()
+    for p in flow.parameters():
+        nn.init.normal_(p, std=0.4, generator=generator)
+    x = torch.randn(20, 3, dtype=torch.float64, generator=generator)
+    right = torch.cat([g.reshape(-1) for g in gradients(2 * flow.loss(x)["loss"], list(flow.parameters()))])
+    flat = Flat(list(flow.parameters()))
+    with flat:
+        loss = flow.loss(x)["loss"] + flow.loss(x)["loss"]
+    assert Flat.active() is None
+    loss.backward()
+    assert (flat.vector.grad is None) == (start == "none")
+    flat.collect()
+    assert flat.vector.grad is not None
+    close(flat.vector.grad, right, 1e-12)
+    flat.spread()
+    close(torch.cat([p.grad.reshape(-1) for p in flow.parameters() if p.grad is not None]), right, 1e-12)
+    flat.clear()
+    assert flat.vector.grad is None
 
 
 def test_the_way_back_needs_the_weights_of_the_way_there() -> None:
