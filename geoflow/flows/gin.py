@@ -28,14 +28,17 @@ class GIN(Flow):
     far as, the ratios of deviations differ between classes (`identifiability`). [sorrenson2020]
 
     Means and deviations are not learned by gradient. They start as the data's, follow the codes of each batch as running
-    averages, and in `finish` become exact over all training rows. `finish` also turns the informative axes to where
-    the classes' covariances are most nearly diagonal, which never raises the loss, and sorts latents by their spectrum.
-    Weights of rows count in the loss and the running averages, not in these closing statistics.
+    averages that the batch itself is already in, and in `finish` become exact over all training rows. `finish` also
+    turns the informative axes to where the classes' covariances are most nearly diagonal, which never raises the loss,
+    and sorts latents by their spectrum. Weights of rows count in the loss and the running averages, not in these closing
+    statistics.
 
     Args:
         bijection: a chain that ends in `Unimodular`, which `finish` sets; `gin` builds one.
         base: a `ClassConditional` density, which no gradient trains.
-        decay: of the running averages, per batch.
+        decay: of the running averages, per batch; 0 is the batch's own statistics. Where averages lag, sources were
+            more often left spread over more latents than their number; where few rows of a class are in a batch, they
+            have to.
         noise: (first, last) deviation of the fresh noise that rows get in each training step, in units of the data's
             root mean square deviation, see `schedule`; (0, 0) is none.
         reversible: train with the memory of one layer (see `Flow`).
@@ -43,14 +46,13 @@ class GIN(Flow):
 
     base: ClassConditional
     share: Tensor
-    coming: Tensor
 
     def __init__(
         self,
         bijection: ChainBijection,
         base: ClassConditional,
-        decay: float = 0.9,
-        noise: Sequence[float] = (0.1, 0.001),
+        decay: float = 0.5,
+        noise: Sequence[float] = (1.0, 0.001),
         reversible: bool = False,
     ) -> None:
         if not isinstance(base, ClassConditional):
@@ -70,7 +72,6 @@ class GIN(Flow):
         self.decay, self.noise = decay, (float(noise[0]), float(noise[1]))
         self.now = 0.0
         self.register_buffer("share", torch.full((base.classes,), 1 / base.classes))
-        self.register_buffer("coming", torch.stack([base.mean.detach(), base.log_std.detach().exp()]))
 
     def with_base(self, base: Density) -> Flow:
         """The same bijection (shared, not copied) with another base; a plain `Flow` if that is of another kind."""
@@ -95,7 +96,7 @@ class GIN(Flow):
     def loss(
         self, x: Tensor, context: Tensor | None = None, *, weight: Tensor | None = None, player: str | None = None
     ) -> dict[str, Tensor]:
-        """Mean negative log-likelihood; the batch's statistics are noted, and count from the next step on.
+        """Mean negative log-likelihood; in training that under the running averages with this batch in them.
 
         In `fit`, rows get fresh noise (see `schedule`); elsewhere none.
         """
@@ -103,26 +104,23 @@ class GIN(Flow):
             x = x + self.now * self._scale * torch.randn_like(x)
         z, log_det = by_hand.encode(self.bijection, x, None, self.reversible)
         if self.training and context is not None:
-            self._note(z.detach(), context, weight)
+            self._follow(z.detach(), context, weight)
         terms = self.base.loss(z, given(self.base, context), weight=weight)
         return {"loss": terms["loss"] - weighted_mean(log_det, weight)}
 
-    @torch.no_grad()
     def schedule(self, step: int, steps: int) -> None:
-        """Take the statistics that the last batch led to, and cool the noise.
+        """Cool the noise: from the first to the last deviation by equal factors over six tenths of the steps.
 
-        It falls from the first to the last deviation by equal factors over nine tenths of the steps. Under much noise
-        the loss sees where data lie at large and is smooth; narrow latents are fitted once that is right.
+        Under much noise the loss sees where data lie at large and is smooth; narrow latents are fitted once that is
+        right, while the rate is still high.
         """
         first, last = self.noise
-        self.now = last * (first / last) ** max(0.0, 1 - step / (0.9 * steps)) if first else 0.0
-        self.base.mean.copy_(self.coming[0])
-        self.base.log_std.copy_(self.coming[1].log())
+        self.now = last * (first / last) ** max(0.0, 1 - step / (0.6 * steps)) if first else 0.0
 
     @torch.no_grad()
-    def _note(self, z: Tensor, labels: Tensor, weight: Tensor | None) -> None:
-        """Running averages with this batch in them; a class that it lacks keeps its own."""
-        mean, std = self.base.mean, self.base.log_std.exp()
+    def _follow(self, z: Tensor, labels: Tensor, weight: Tensor | None) -> None:
+        """Take the batch into the running averages; a class that it lacks keeps its own, and so do all if it is not finite."""
+        mean, log_std = self.base.mean, self.base.log_std
         w = z.new_ones(len(z)) if weight is None else weight
         count = z.new_zeros(self.classes).index_add(0, labels, w)
         sure = count.clamp_min(torch.finfo(z.dtype).tiny)[:, None]
@@ -130,8 +128,10 @@ class GIN(Flow):
         shift = torch.zeros_like(mean).index_add(0, labels, w[:, None] * off) / sure
         square = torch.zeros_like(mean).index_add(0, labels, w[:, None] * (off - shift[labels]).square()) / sure
         new = 1 - self.decay ** (count / count.mean())[:, None]
-        variance = (1 - new) * std.square() + new * square + new * (1 - new) * shift.square()
-        self.coming.copy_(torch.stack([mean + new * shift, variance.sqrt()]))
+        variance = (1 - new) * (2 * log_std).exp() + new * square + new * (1 - new) * shift.square()
+        finite = variance.isfinite() & (variance > 0)
+        mean.copy_(torch.where(finite, mean + new * shift, mean))
+        log_std.copy_(torch.where(finite, 0.5 * variance.log(), log_std))
 
     @torch.no_grad()
     def finish(self, x: Tensor, context: Tensor | None = None) -> None:
@@ -167,7 +167,6 @@ class GIN(Flow):
     def _set_statistics(self, z: Tensor, labels: Tensor) -> None:
         self.base.prepare(z, labels)
         self.share.copy_(torch.bincount(labels, minlength=self.classes) / len(labels))
-        self.coming.copy_(torch.stack([self.base.mean, self.base.log_std.exp()]))
 
     # -- what was found -----------------------------------------------------------------------------------------------
 
@@ -217,8 +216,8 @@ def gin(
     hidden: Sequence[int] | None = None,
     clamp: float = 2.0,
     activation: str = "silu",
-    decay: float = 0.9,
-    noise: Sequence[float] = (0.1, 0.001),
+    decay: float = 0.5,
+    noise: Sequence[float] = (1.0, 0.001),
     generator: Generator | None = None,
 ) -> GIN:
     """General incompressible-flow network: couplings that preserve volume, and a normal density per class.

@@ -46,7 +46,8 @@ components. "All columns, JD": linear GIN, all ten columns turned by classes, of
 best. Of two starts (one for the paper's mixture) the better held-out NLL counts; "held-out NLL" lists GIN's and those
 without classes. "2nd / 3rd" is of GIN's spectrum, "gap / floor" the number of informative dimensions by the largest gap of
 the spectrum, and by counting deviations above twice the noise's. "Identifiability gap": nats for confusing the true sources
-by 45 degrees. "Volume": largest error of log |det J| by autograd on 50 rows.
+by 45 degrees. "Volume": largest error of log |det J| by autograd on 50 rows, the trained weights in float64 (in float32,
+where the determinant is rounded, up to 2e-5 was seen).
 
 Images: pixels are levels / 255 with normal noise of a hundredth, labels are the classes. Epochs: {epochs}. Dense couplings of
 width 256. Spectra in units of pixels. "By floor" counts deviations above {floor} times that noise. Then test accuracy of a
@@ -56,15 +57,14 @@ classifier (its accuracy stands behind) gives the own class on average along swe
 `gin_mnist.png`, `gin_fashion_mnist.png`.
 {findings}"""
 FINDINGS = """
-What they show. Shear-2: on four of six mixtures GIN finds the axes (.97 and more) and two deviations more than twenty times
-the third. On seed 5 the axes are nearly found, but a third dimension still carries a part of them. On seed 4 they are not
-found: both of its starts end farthest of all from the truth, whose NLL is -22.5 for every seed, and neither 300 epochs (NLL
--19.1, MCC .62) nor twice the depth (.61) nor four times the noise at first (.57) mended it. By that seed the mean over all
-six falls short of .95. In the mean the flow without classes is .28 below GIN and the best linear control .09; on seed 4
-every linear control with the closing step but one is above it.
+What they show. Shear-2: on each of the four mixtures in the table GIN finds the axes (.98) and two deviations about thirty times
+the third and more, on seed 4 as well. In their mean the flow without classes is .32 below GIN and the best linear control .18.
+Seeds 3 and 5 have not been run with these settings; the earlier recipe below gave .978 with 40 times the third deviation on
+seed 3, and .948 with 2.5 times on seed 5. Volume is kept to rounding. The NLL stays above the truth's, -22.5 for every seed.
 
 The paper's mixture: principal components turned by classes do as well as the flow where the mixing is nearly a permutation.
-There the MCC proves little, and the gap is small.
+There the MCC proves little, and the gap is small. These rows, and those of images, are of the earlier recipe below, and the
+volumes of these rows are in float32.
 
 Images: the largest gap of the spectrum counts one dimension (MNIST) or two (Fashion-MNIST), in all seeds alike, and the noise
 floor hundreds: after one epoch of dense couplings the spectrum falls without a knee, and no number of informative
@@ -72,9 +72,32 @@ dimensions can be claimed. A linear classifier sees about as much in the first l
 components, on average a little less. Along sweeps the classifier stays sure of digits, and of clothes by a hair and not
 of every class.
 
-The settings of known sources were chosen by held-out NLL on the mixtures 10, 11 and 12; the last table holds what was run
-again. Earlier ones, without clipped gradients and with noise that stayed at the data's own, had been seen on seed 0 as well
-(MCC .85) when those mixtures spoke against them.
+How the settings were chosen. An earlier recipe (noise from a tenth of the data's deviation, at its floor after nine tenths
+of the steps; statistics that kept nine tenths a batch, without the batch at hand) left the sources in three latents on seeds 4
+(MCC .57, second over third deviation 5.5) and 5 (2.5). That was seen first. What follows was measured on other mixtures, of
+which 13 and 14 turned out as hard: held-out NLL / MCC / second over third, one start.
+
+| settings | mixture 10 | 11 | 13 | 14 |
+|---|---|---|---|---|
+| earlier recipe | -17.91 / .979 / 52 | -15.85 / .984 / 45 | -16.88 / .709 / 6.7 | -20.74 / .756 / 4.3 |
+| noise from .4 to .002 | – | – | -15.81 / .979 / 46 | -20.38 / .893 / 5.5 |
+| statistics with the batch, keeping half | – | – | -17.41 / .532 / 2.2 | -21.12 / .886 / 4.5 |
+| these statistics, noise from .4 to .001 | – | – | -17.10 / .986 / 55 | -21.05 / .994 / 19 |
+| and at its floor at .6 of the steps | -18.38 / .987 / 79 | -15.02 / .986 / 60 | -17.85 / .984 / 40 | -21.36 / .992 / 18 |
+| the same, second start | – | – | -17.32 / .610 / 4.6 | -21.23 / .849 / 7.9 |
+| **chosen**: noise from 1 | -17.98 / .983 / 62 | -16.81 / .984 / 48 | -17.21 / .987 / 69 | -21.27 / .991 / 21 |
+| the same, second start | – | – | -17.10 / .933 / 117 | -21.25 / .993 / 42 |
+| statistics of the batch alone | – | – | -17.45 / .978 / 25 | -21.44 / .992 / 7.4 |
+| the same, second start | – | – | -18.06 / .946 / 36 | -21.52 / .996 / 21 |
+
+Held-out NLL alone did not settle it: it hangs on few rows in the tails, and is equal on average for noise from .4 and from 1.
+That second starts lost the axes with the former decided, so that correlations had a say, of those two mixtures. Added to the
+earlier recipe, half the clamp (.58 on 13, .78 on 14) and twice the depth (.54 on 13) mended nothing. Learned rotations in place
+of permutations, with noise from .4, found the axes of 13 and 14 and lost those of 11 (.70); twice the rate lost them on
+13's second start (.75). Batches of 1000 at twice the rate without noise, with the earlier statistics: .959 on 10, .972 on 11.
+
+Earlier still, settings without clipped gradients and with noise that stayed at the data's own had been seen on seed 0 (MCC .85)
+when the mixtures 10 to 12 spoke against them.
 """
 TRAIN, VALID, TEST = 9_000, 1_000, 5_000
 SOURCES = 2
@@ -154,10 +177,11 @@ def baselines(data: MixedSources) -> dict[str, Tensor]:
 
 
 def volume_error(flow: GIN, x: Tensor) -> float:
-    """Largest |log |det J| − that of the scaler|, by autograd in float32."""
-    jacobian = torch.func.vmap(torch.func.jacrev(flow.bijection._encode))(x)
+    """Largest |log |det J| − that of the scaler|, by autograd in float64: in float32 it is the determinant that is rough."""
+    flow = deepcopy(flow).double()
+    jacobian = torch.func.vmap(torch.func.jacrev(flow.bijection._encode))(x.double())
     scaler = flow.bijection.parts[0]
-    return float((torch.linalg.slogdet(jacobian.double()).logabsdet + scaler.std.double().log().sum()).abs().max())
+    return float((torch.linalg.slogdet(jacobian).logabsdet + scaler.std.log().sum()).abs().max())
 
 
 def sources(
@@ -236,7 +260,7 @@ LOADERS: dict[str, Callable[..., datasets.Dataset]] = {
 }
 PIXEL_NOISE, FLOOR = 1e-2, 1.5
 HELD, DECIDED, KEPT, SWEPT = 2_000, 20_000, (10, 20, 40), 10
-NET: dict[str, Any] = {"depth": 8, "hidden": (256, 256)}
+NET: dict[str, Any] = {"depth": 8, "hidden": (256, 256), "decay": 0.9, "noise": (0.1, 0.001)}
 OF_IMAGES: dict[str, Any] = {"epochs": 1, "batch_size": 128, "lr": 2e-3, "patience": None}
 
 
@@ -306,7 +330,7 @@ def images(name: str) -> Iterator[str]:
     sure = seen.confidence(along.flatten(0, 2), truth.flatten()).reshape(truth.shape)
     if not seed:
         pictures(kind, flow, spectrum(class_moments(seen.x @ seen.axes, seen.labels).std))
-    changed = volume_error(deepcopy(flow).double(), seen.test[:2].double())
+    changed = volume_error(flow, seen.test[:2])
     yield (
         f"| {name} | {flow.evaluate(seen.test, seen.test_labels)['loss']:.1f} | {flow.informative()} "
         f"| {informative(deviations, FLOOR * PIXEL_NOISE)} | {said(deviations[[0, 1, 4, 9, 19, 39, 79, 159, 319, 639]])} "
@@ -339,13 +363,13 @@ def pictures(kind: str, flow: GIN, raw: Tensor) -> None:
 FIT: dict[str, Any] = {"depth": 8, "hidden": (64, 64), "epochs": 120, "batch_size": 256, "lr": 5e-3}
 TRIED: dict[str, dict[str, Any]] = {
     "as chosen": {},
-    "little noise from the start": {"noise": (0.004, 0.004)},
-    "twice the rate": {"lr": 1e-2},
+    "noise from a tenth of the data's deviation": {"noise": (0.1, 0.001)},
+    "slower statistics": {"decay": 0.9},
 }
 
 
 def choose(name: str) -> Iterator[str]:
-    """Settings on another mixture, judged by held-out likelihood; the correlations are shown and decide nothing."""
+    """Settings on another mixture: held-out likelihood, and what was found."""
     data = datasets.sheared_sources(TRAIN + VALID + TEST, int(name.split("_")[1]))
     for what, change in TRIED.items():
         flow, losses = trained(data, True, 1, **{**FIT, **change})
@@ -365,7 +389,7 @@ IMAGE_HEAD = (
 )
 SHEAR, GLOW = [f"shear_{i}" for i in range(6)], [f"glow_{i}" for i in range(4)]
 IMAGES = [*(f"{k}_{i}" for k in ("mnist", "fashion_mnist") for i in range(3)), "emnist_0"]
-CHOICES = [f"choose_{i}" for i in (10, 11, 12)]
+CHOICES = [f"choose_{i}" for i in (13, 14)]
 ITEMS: dict[str, Callable[[str], Iterator[str]]] = {
     **dict.fromkeys(SHEAR, partial(sources, datasets.sheared_sources, FIT, 2)),
     **dict.fromkeys(GLOW, partial(sources, datasets.glow_sources, {**FIT, "epochs": 60}, 1)),
@@ -396,6 +420,8 @@ def written(lines: dict[str, list[str]]) -> str:
     )
     for title, (head, names) in HEADS.items():
         rows = [line for name in names for line in lines.get(name, [])]
+        if not rows:
+            continue
         if names in (SHEAR, GLOW) and len(rows) > 1:
             rows.append(summary(rows, "**mean**"))
         text += f"\n{title}\n\n" + "\n".join([head, re.sub("[^|]+", "---", head), *rows]) + "\n"
