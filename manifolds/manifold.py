@@ -234,18 +234,8 @@ class Manifold(ABC):
         self, m: Tensor, spread: Callable[[Tensor], Tensor], step: Callable[[Tensor], Tensor], max_iter: int
     ) -> Tensor:
         """Points m ``(*batch, ambient_dim)`` moved by exp_m(t step) until they rest; spread ``(*batch)`` does not rise."""
-        best, t = spread(m), torch.ones_like(m[..., :1])
-        for _ in range(max_iter):
-            along = self._to_tangent(m, step(m))
-            trial = self._project(self._exp(m, t * along))
-            now = spread(trial)
-            worse = now > best * (1 + 64 * torch.finfo(m.dtype).eps)
-            m, best = torch.where(worse[..., None], m, trial), torch.where(worse, best, now)
-            t = torch.where(worse[..., None], t / 2, t)
-            scale = 1 + m.abs().amax(-1)
-            if not bool((self._norm(m, along) > 8 * torch.finfo(m.dtype).eps * scale).any()):
-                break
-        return m
+        move = lambda m, v: self._project(self._exp(m, v))  # noqa: E731
+        return descended(m, spread, lambda m: self._to_tangent(m, step(m)), move, self._norm, max_iter)[0]
 
     def _shares(self, x: Tensor, weights: Tensor | None) -> Tensor:
         """Weights of n points that sum to one."""
@@ -353,3 +343,35 @@ class Manifold(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.config().items() if v is not None)})"
+
+
+def descended(
+    m: Tensor,
+    spread: Callable[[Tensor], Tensor],
+    step: Callable[[Tensor], Tensor],
+    move: Callable[[Tensor, Tensor], Tensor],
+    size: Callable[[Tensor, Tensor], Tensor],
+    max_iter: int,
+    tol: float | None = None,
+    noise: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Points m ``(*batch, ambient)`` moved by move(m, t step(m)), and which of them rest ``(*batch)``.
+
+    t is one, and halved where spread ``(*batch)``, known to a share `noise` of itself (64 rounding errors), would rise. A
+    point rests once the size of its step is `tol` (8 rounding errors) of 1 + |m|.
+    """
+    eps = torch.finfo(m.dtype).eps
+    best, t = spread(m), torch.ones_like(m[..., :1])
+    rest = torch.zeros_like(best, dtype=torch.bool)
+    for _ in range(max_iter):
+        along = step(m)
+        trial = move(m, t * along)
+        now = spread(trial)
+        worse = now > best * (1 + (noise or 64 * eps))
+        scale = 1 + m.abs().amax(-1)
+        rest = ~(size(m, along) > (tol or 8 * eps) * scale)
+        m, best = torch.where(worse[..., None], m, trial), torch.where(worse, best, now)
+        t = torch.where(worse[..., None], t / 2, t)
+        if bool(rest.all()):
+            break
+    return m, rest

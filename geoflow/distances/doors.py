@@ -1,5 +1,6 @@
 """What a Fermat space refuses, in words, and how it brings points to one batch."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -44,6 +45,24 @@ def pairs(space: Manifold, x: Any, y: Any, verb: str, like: Tensor | None) -> tu
     return x.expand(*batch, size).reshape(-1, size), y.expand(*batch, size).reshape(-1, size), batch
 
 
+def vectors(space: Manifold, x: Any, verb: str, like: Tensor | None, **given: Any) -> tuple[list[Tensor], torch.Size]:
+    """Points and tangent vectors at them as rows ``(B, ambient)``, and the batch that all broadcast to."""
+    who, size = f"FermatSpace.{verb}", space.ambient_dim
+    x = validate.points(x, size, who, "x", like)
+    if not isinstance(space, Euclidean):
+        x = space._points(x, "x", verb)
+    rows = [x]
+    for name, v in given.items():
+        v = validate.points(v, size, who, name, x)
+        try:
+            at, v = torch.broadcast_tensors(x, v)
+        except RuntimeError:
+            raise ValueError(f"{who}: x {tuple(x.shape)} and {name} {tuple(v.shape)} do not broadcast.") from None
+        rows.append(space._tangent(at, v, verb))
+    batch = torch.broadcast_shapes(*(r.shape[:-1] for r in rows))
+    return [r.detach().expand(*batch, size).reshape(-1, size) for r in rows], batch
+
+
 def check_ends(weight: Weight | ScoreWeight, x: Tensor, y: Tensor) -> None:
     """Where the log-density is not finite the distance is not either."""
     if isinstance(weight, ScoreWeight) or weight.power == 0:
@@ -66,3 +85,49 @@ def lengths(log_length: Tensor) -> Tensor:
             "reference='mean' (or a number near the mean log density), which rescales all distances by one factor."
         )
     return length
+
+
+def plane(space: Manifold, x: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Orthonormal vectors in the underlying space that span the plane of u and v."""
+    first = u / space._norm(x, u)[:, None]
+    across = v - space._inner(x, first, v)[:, None] * first
+    across = across - space._inner(x, first, across)[:, None] * first
+    bad = ~(space._norm(x, across) > 100 * torch.finfo(x.dtype).eps * space._norm(x, v))
+    if bool(bad.any()):
+        raise ValueError(
+            f"FermatSpace.sectional_curvature: u and v span no plane in {int(bad.sum())} rows (first: "
+            f"{int(bad.nonzero()[0])}): give two independent tangent vectors."
+        )
+    return first, across / space._norm(x, across)[:, None]
+
+
+def warn_lost(end: Tensor) -> None:
+    """Geodesics that could not go on."""
+    lost = int(end.isnan().any(-1).sum())
+    if lost:
+        warnings.warn(
+            f"FermatSpace.exp: {lost} of {len(end)} geodesics leave the density's support, or shrink their steps to nothing "
+            "before their length is used up: they are NaN. Give shorter velocities, or a smoother density.",
+            stacklevel=3,
+        )
+
+
+def warn_misses(miss: Tensor, bound: float) -> None:
+    """Velocities that do not lead where they should."""
+    bad = miss > bound
+    if bool(bad.any()):
+        warnings.warn(
+            f"FermatSpace.log: {int(bad.sum())} of {len(miss)} velocities did not converge: exp misses y by up to "
+            f"{float(miss.max()):.1g} of the way. They are the relaxed paths' own; lengths and directions are better than "
+            "that where geodesics spread fast.",
+            stacklevel=3,
+        )
+
+
+def warn_restless(rests: Tensor, max_iter: int) -> None:
+    """A mean that still moves."""
+    if not bool(rests.all()):
+        warnings.warn(
+            f"FermatSpace.mean: it still moves after {max_iter} steps: raise max_iter=, or more nodes= for exact directions.",
+            stacklevel=3,
+        )

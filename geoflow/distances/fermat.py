@@ -20,6 +20,7 @@ from geoflow.distances.geodesics import (
     segment_log_cost,
     solve_pairs,
 )
+from geoflow.distances.geometry import Geometry, Method
 from geoflow.distances.line import line_log_length
 from geoflow.distances.neighbors import ENGINES, nearest
 from geoflow.distances.relax import at_length, resample
@@ -28,11 +29,9 @@ from geoflow.distances.weight import ScoreWeight, Weight
 from geoflow.registry import register
 from manifolds import Euclidean, Manifold
 
-Method = Literal["relax", "graph", "line", "sample"]
-
 
 @register
-class FermatSpace(nn.Module):
+class FermatSpace(Geometry):
     """The space a density makes: ds = (p / e^c)^{-β} |dx|, short where data are likely.
 
         d(x, y) = inf over curves ∫ p(γ)^{-β} |γ'| dt
@@ -60,7 +59,7 @@ class FermatSpace(nn.Module):
         strict: refuse a disconnected graph instead of joining it with a warning.
 
     Cost of a relaxed distance: about 10 to 40 iterations of a score call at M points and a `log_prob` call at M points;
-    far cheaper in batches.
+    far cheaper in batches. The verbs of a curved space, `exp`, `log`, `metric` and others, are those of `Geometry`.
 
     >>> from geoflow import StandardNormal
     >>> space = FermatSpace(StandardNormal(2))
@@ -325,9 +324,11 @@ class FermatSpace(nn.Module):
             self.points = self.space._project(self.points)
         return self
 
+    def _like(self) -> Tensor | None:
+        return self.points if self.points is not None else reference_tensor(self)
+
     def _pairs(self, x: Any, y: Any, verb: str) -> tuple[Tensor, Tensor, torch.Size]:
-        like = self.points if self.points is not None else reference_tensor(self)
-        return doors.pairs(self.space, x, y, verb, like)
+        return doors.pairs(self.space, x, y, verb, self._like())
 
     def _rows(self, x: Any, verb: str) -> Tensor:
         if x is None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from geoflow.distances.relax import Relaxed, refine, relax, resample
-from geoflow.distances.steps import newton_step
+from geoflow.distances.steps import lowered, newton_step
 from geoflow.distances.weight import ScoreWeight, Weight
 from manifolds import Manifold
 
@@ -162,20 +162,31 @@ def segment_log_cost(weight: Weight | ScoreWeight, path: Tensor) -> Tensor:
     return mean + space._norm(path[:, :-1], forward).log()
 
 
-def end_gradient(weight: Weight, path: Tensor) -> Tensor:
-    """Gradient ``(B, ambient)`` of the length in a path's first point: −λ times the unit tangent there, as a covector.
+def derivatives(offsets: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights ``(n, k)`` of the first and second derivative at zero, for values at k > 2 offsets ``(n, k)``."""
+    n, k = offsets.shape
+    powers = offsets[:, None, :] ** torch.arange(k, dtype=offsets.dtype, device=offsets.device)[:, None]
+    wanted = offsets.new_zeros(k, 2)
+    wanted[1, 0], wanted[2, 1] = 1, 2
+    return torch.linalg.solve(powers, wanted.expand(n, k, 2)).unbind(-1)
 
-    The tangent is a one-sided difference of fourth order over five nodes. A path of no length has gradient zero.
+
+def end_tangent(space: Manifold, path: Tensor, nodes: int = 5) -> Tensor:
+    """The unit tangent ``(B, ambient)`` at a path's first point, zero for a path of no length.
+
+    It is a one-sided difference over the first `nodes` nodes, or all if there are fewer: of fourth order with five.
     """
-    space, x = weight.space, path[:, 0]
-    away = space._log(x[:, None], path[:, 1:5])
-    stencil = path.new_tensor([4.0, -3.0, 4 / 3, -1 / 4])
-    tangent = (stencil[:, None] * away).sum(1)
+    x = path[:, 0]
+    away = space._log(x[:, None], path[:, :nodes])
+    stencil, _ = derivatives(torch.arange(away.shape[1], dtype=path.dtype, device=path.device)[None])
+    tangent = (stencil[0, :, None] * away).sum(1)
     speed = space._norm(x, tangent)[:, None]
-    unit = torch.where(
+    return torch.where(
         speed > 0, tangent / torch.where(speed > 0, speed, torch.ones_like(speed)), torch.zeros_like(tangent)
     )
-    with torch.enable_grad():  # lower the index: the covector ⟨unit, ·⟩
-        v = torch.zeros_like(x).requires_grad_()
-        (lowered,) = torch.autograd.grad(space._inner(x, unit, v).sum(), v)
-    return -weight.log(x).exp()[:, None] * lowered
+
+
+def end_gradient(weight: Weight, path: Tensor) -> Tensor:
+    """Gradient ``(B, ambient)`` of the length in a path's first point: −λ times the unit tangent there, as a covector."""
+    x, unit = path[:, 0], end_tangent(weight.space, path)
+    return -weight.log(x).exp()[:, None] * lowered(weight.space, x, unit[..., None])[:, 0]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from geoflow.distances.weight import ScoreWeight, Weight
+from manifolds import Manifold
 
 
 @dataclass
@@ -91,9 +92,7 @@ def newton_step(weight: Weight | ScoreWeight, state: State) -> Tensor:
     space, x, eps = weight.space, state.x[:, 1:-1], torch.finfo(state.x.dtype).eps
     residual, v = _missing(weight, state)
     frame = space._tangent_basis(x)
-    with torch.enable_grad():  # rows that give a tangent vector's coordinates in the frame
-        slot = torch.zeros_like(frame.mT).requires_grad_()
-        (rows,) = torch.autograd.grad(space._inner(x[..., None, :], frame.mT, slot).sum(), slot)
+    rows = lowered(space, x, frame)
 
     h = (eps**0.4 * state.segment.mean(1))[:, None, None]
     bend = [weight.scores(space._exp(x, h * frame[..., a])) - state.score[:, 1:-1] for a in range(space.dim)]
@@ -111,6 +110,14 @@ def newton_step(weight: Weight | ScoreWeight, state: State) -> Tensor:
     diagonal = stiffness + (back + ahead) * torch.eye(space.dim, dtype=x.dtype, device=x.device)
     delta = _solve(diagonal, back[:, 1:] * turn.mT, ahead[:, :-1] * turn, rows @ residual[..., None])
     return (frame @ delta)[..., 0]
+
+
+def lowered(space: Manifold, x: Tensor, frame: Tensor) -> Tensor:
+    """The covectors ⟨e_a, ·⟩ of a frame's columns as rows ``(..., d, ambient)``: a tangent vector's coordinates in it."""
+    with torch.enable_grad():
+        slot = torch.zeros_like(frame.mT).requires_grad_()
+        (rows,) = torch.autograd.grad(space._inner(x[..., None, :], frame.mT.detach(), slot).sum(), slot)
+    return rows
 
 
 def _solve(diagonal: Tensor, lower: Tensor, upper: Tensor, load: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from geoflow import DiagonalNormal, Flow, GaussianMixture, StandardNormal, load, save
 from geoflow.distances import FermatSpace
+from geoflow.distributions import VonMisesFisher
 from geoflow.flows import realnvp
 from manifolds import Space
 from tests.laws.registry import FERMAT
@@ -283,3 +284,99 @@ def test_mixture_with_points_agrees_with_and_without_them() -> None:
     with_points = FermatSpace(mixture, points=points, power=0.5).dist(points[:8], points[8:16])
     without = FermatSpace(mixture, power=0.5).dist(points[:8], points[8:16])
     torch.testing.assert_close(with_points, without, rtol=1e-5, atol=0)
+
+
+# -- geometry ----------------------------------------------------------------------------------------------------------
+
+
+def reached(space: FermatSpace) -> float:
+    """To what exp and log agree, as a share of the way."""
+    return 1e-6 if space.points is not None and space.points.dtype == torch.float64 else 1e-3
+
+
+def test_metric_is_the_underlying_one_times_the_squared_weight(fermat: FermatSpace, generator: torch.Generator) -> None:
+    x, home = fermat.points, fermat.space
+    u, v = home.random_tangent(x, generator), home.random_tangent(x, generator)
+    g = fermat.metric(x)
+    theirs = torch.exp(-2 * fermat.power * fermat.density.log_prob(x).detach()) * home.inner(x, u, v)
+    tol = 100 * torch.finfo(x.dtype).eps
+    size = float(g.abs().max()) * float(u.abs().max() * v.abs().max())
+    torch.testing.assert_close((u[:, None] @ g @ v[..., None])[:, 0, 0], theirs, rtol=tol, atol=tol * size)
+    torch.testing.assert_close(g, g.mT)
+    w = torch.randn(x.shape, dtype=x.dtype, generator=generator)
+    assert float((g @ (w - home.to_tangent(x, w))[..., None]).abs().max()) <= tol * size
+    assert fermat.metric(x[:0]).shape == (0, *g.shape[1:])
+
+
+def test_exp_undoes_log_and_the_norm_of_log_is_the_distance(fermat: FermatSpace) -> None:
+    x, y = ends(fermat, 3)
+    tol, v, distance = reached(fermat), fermat.log(x, y), fermat.dist(x, y)
+    length = (v[:, None] @ fermat.metric(x) @ v[..., None])[:, 0, 0].sqrt()
+    torch.testing.assert_close(length, distance, rtol=tol, atol=0)
+    t = torch.tensor([[0.0], [0.25], [0.8], [1.0]], dtype=x.dtype)
+    along = fermat.exp(x, t[..., None] * v)
+    assert torch.equal(along[0], x)
+    assert float((fermat.space.dist(along[-1], y) / fermat.space.dist(x, y)).max()) <= tol
+    torch.testing.assert_close(fermat.dist(x, along[1:3]), t[1:3] * distance, rtol=tol, atol=0)
+    torch.testing.assert_close(fermat.dist(along[1:3], y), (1 - t[1:3]) * distance, rtol=5 * tol, atol=0)
+    assert bool(fermat.is_minimal(x, along[1]).all())
+
+
+def test_log_undoes_exp(fermat: FermatSpace, generator: torch.Generator) -> None:
+    x, _ = ends(fermat, 2)
+    v = 0.4 * fermat.space.random_tangent(x, generator)
+    y = fermat.exp(x, v)
+    torch.testing.assert_close(fermat.log(x, y), v, rtol=0, atol=reached(fermat))
+    assert torch.equal(fermat.log(x, x), 0 * v)
+    assert bool(fermat.is_minimal(x, x).all())
+    assert fermat.exp(x[0], 0 * v[0]).shape == x[0].shape
+    assert fermat.log(x[:0], y[:0]).shape == fermat.exp(x[:0], v[:0]).shape == x[:0].shape
+
+
+def test_geodesics_spread_as_the_curvature_says(fermat: FermatSpace) -> None:
+    """d(exp r a, exp r b)² = 2 r² − K r⁴ / 3 + O(r⁶) for orthonormal a and b, averaged over their four signs."""
+    if fermat.points.dtype != torch.float64:
+        pytest.skip("fourth differences of lengths need float64")
+    x, _ = ends(fermat)
+    a, b = fermat.space.tangent_basis(x)[..., :2].unbind(-1)
+    signs = torch.tensor([-1.0, 1.0], dtype=x.dtype)[:, None, None]
+    share, r = 0.1, 0.1 * torch.exp(-fermat.power * fermat.density.log_prob(x)).detach()
+    d = fermat.dist(fermat.exp(x, share * signs * a)[:, None], fermat.exp(x, share * signs * b)[None])
+    theirs = 3 * (2 * r**2 - (d**2).mean((0, 1))) / r**4
+    ours = fermat.sectional_curvature(x, a, 2 * b - 0.5 * a)
+    torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.02 * float(ours.abs().max()))
+
+
+def test_mean_balances_the_velocities_and_the_medoid_is_a_row(fermat: FermatSpace) -> None:
+    if fermat.points.dtype != torch.float64:
+        pytest.skip("one precision tells the tale")
+    rows = fermat.points[:3]
+    weights = torch.arange(1.0, 4.0, dtype=rows.dtype)
+    m = fermat.mean(rows, weights)
+    v = fermat.log(m, rows)
+    size = fermat.space.norm(m, v).max()
+    assert float(fermat.space.norm(m, (weights[:, None] * v).sum(0) / weights.sum())) <= 1e-5 * float(size)
+    assert int(fermat.medoid()) == int(fermat.pairwise().sum(1).argmin())
+    assert int(fermat.medoid(rows, squared=True)) == int((fermat.pairwise(rows, rows) ** 2).sum(1).argmin())
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_bad_geometry_is_refused_in_words() -> None:
+    flat = FermatSpace(StandardNormal(2))
+    x, v = torch.zeros(2), torch.ones(2)
+    on_sphere = FermatSpace(VonMisesFisher(torch.tensor([0.0, 0.0, 1.0]), 2.0))
+    pole = torch.tensor([0.0, 0.0, 1.0])
+    for error, words, call in (
+        (ValueError, "no plane", lambda: flat.sectional_curvature(x, v, 2 * v)),
+        (ValueError, "no plane", lambda: flat.sectional_curvature(x, 0 * v, v)),
+        (ValueError, "not tangent", lambda: on_sphere.exp(pole, pole)),
+        (ValueError, "2 ambient coordinates", lambda: flat.exp(x, torch.zeros(3))),
+        (ValueError, "broadcast", lambda: flat.exp(torch.zeros(3, 2), torch.zeros(4, 2))),
+        (ValueError, "NaN", lambda: flat.exp(x, v / 0 * 0)),
+        (ValueError, "log_prob", lambda: FermatSpace(score=lambda x: -x, space=flat.space).exp(x, v)),
+        (ValueError, "not finite", lambda: FermatSpace(Formula(lambda x: x[..., 0].log()), space=flat.space).metric(x)),
+        (ValueError, "weights", lambda: flat.mean(torch.randn(3, 2), torch.zeros(3))),
+        (ValueError, "points=", flat.medoid),
+    ):
+        with pytest.raises(error, match=words):
+            call()
