@@ -5,10 +5,12 @@ from geoflow.distances.fermat import FermatSpace
 from geoflow.distances.geodesics import Solution
 from geoflow.distances.latent import LatentSpace
 from geoflow.distances.neighbors import nearest
+from geoflow.distances.score_network import ScoreNetwork
 
 __all__ = [
     "FermatSpace",
     "LatentSpace",
+    "ScoreNetwork",
     "Solution",
     "alpha_from_power",
     "metric_from_power",

@@ -1,19 +1,33 @@
 """What a Fermat space refuses, in words, and how it brings points to one batch."""
 
+import math
 import warnings
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from geoflow import validate
-from geoflow.density import Density, Sampler
+from geoflow.density import Density, Sampler, reference
+from geoflow.distances.graph import flat
+from geoflow.distances.score_network import ScoreNetwork
 from geoflow.distances.weight import ScoreWeight, Weight
+from geoflow.metrics.intrinsic_dimension import METHODS, intrinsic_dimension
 from manifolds import Euclidean, Manifold
 
 
 def check_density(density: Any, score: Any) -> None:
     """A density with an exact, unconditional log_prob; or a score."""
+    if isinstance(score, Sampler) and not isinstance(score, ScoreNetwork):
+        raise TypeError(
+            f"FermatSpace: score= takes a function or a ScoreNetwork, got {type(score).__name__}: pass its .score."
+        )
+    if score is not None and not callable(score):
+        raise TypeError(f"FermatSpace: score= takes a function x → ∇ log p, got {type(score).__name__}.")
+    if isinstance(density, ScoreNetwork):
+        raise TypeError(
+            "FermatSpace: a ScoreNetwork has no log_prob: pass FermatSpace(score=net), beside a density or alone."
+        )
     if density is None:
         if score is None:
             raise ValueError("FermatSpace expects a density with log_prob(x), or at least score=.")
@@ -29,6 +43,32 @@ def check_density(density: Any, score: Any) -> None:
         raise ValueError(
             "FermatSpace: a conditional density makes a space per condition: wrap it with the context filled in."
         )
+
+
+def check_score_network(network: ScoreNetwork, space: Manifold, density: Any) -> None:
+    """One that fits where paths run and the dtype of the density."""
+    if not isinstance(space, Euclidean) or space.dim != network.dim:
+        raise ValueError(
+            f"FermatSpace on {space!r}: the ScoreNetwork is for {network.space!r}; pass the score of a density on that space."
+        )
+    own, other = reference(network), reference(density) if isinstance(density, nn.Module) else None
+    if own is not None and other is not None and own.dtype != other.dtype:
+        raise ValueError(
+            f"FermatSpace: the density is {other.dtype}, the ScoreNetwork {own.dtype}: use network.to({other.dtype})."
+        )
+
+
+def dimension(given: float | str | None, space: Manifold, points: Tensor | None) -> float:
+    """The number of dimensions that data fill: as given, that of the space, or estimated from the points."""
+    if isinstance(given, str):
+        if given not in METHODS:
+            raise ValueError(f"FermatSpace: intrinsic_dim is a number or one of {', '.join(METHODS)}; got {given!r}.")
+        if points is None:
+            raise ValueError(f"FermatSpace: intrinsic_dim={given!r} is estimated from points=: pass them, or a number.")
+        return intrinsic_dimension(flat(space, points), given).dim  # type: ignore[arg-type]
+    if given is not None and not (math.isfinite(given) and given > 0):
+        raise ValueError(f"FermatSpace: intrinsic_dim must be a number above 0, got {given!r}.")
+    return float(given or space.dim)
 
 
 def pairs(space: Manifold, x: Any, y: Any, verb: str, like: Tensor | None) -> tuple[Tensor, Tensor, torch.Size]:

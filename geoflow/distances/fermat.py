@@ -25,6 +25,7 @@ from geoflow.distances.line import line_log_length
 from geoflow.distances.neighbors import ENGINES, nearest
 from geoflow.distances.relax import at_length, resample
 from geoflow.distances.sample import sample_dist
+from geoflow.distances.score_network import ScoreNetwork
 from geoflow.distances.weight import ScoreWeight, Weight
 from geoflow.registry import register
 from manifolds import Euclidean, Manifold
@@ -46,7 +47,8 @@ class FermatSpace(Geometry):
         points: ``(n, ambient)`` rows for the graph; None does without.
         power: β; None is 1 / dimension, which keeps the weight's range independent of it. Other conventions convert by
             `geoflow.distances.power_from_alpha` and `power_from_metric`.
-        intrinsic_dim: the dimension in that default, where data fill fewer dimensions than the space has.
+        intrinsic_dim: the dimension in that default, where data fill fewer dimensions than the space has: a number, or
+            ``"twonn"`` or ``"mle"`` to estimate it from the points (see `geoflow.metrics.intrinsic_dimension`).
         reference: c in nats: multiplies every distance by e^{βc}. ``"mean"`` is the points' mean log density, which makes
             lengths comparable with Euclidean ones.
         neighbors: k of the graph.
@@ -55,7 +57,8 @@ class FermatSpace(Geometry):
         extrapolate: also relax on 2M segments and extrapolate the length to fourth order.
         space: where |dx| is measured; None is the density's own. Another one restates p for its own volume. Give
             ``Euclidean(dim, scale=std)`` for tables in mixed units.
-        score: x → ∇ log p in ambient coordinates, used for directions instead of the density's gradient.
+        score: x → ∇ log p in ambient coordinates, or a `ScoreNetwork`, used for directions instead of the density's
+            gradient.
         strict: refuse a disconnected graph instead of joining it with a warning.
 
     Cost of a relaxed distance: about 10 to 40 iterations of a score call at M points and a `log_prob` call at M points;
@@ -77,31 +80,34 @@ class FermatSpace(Geometry):
         points: Any = None,
         *,
         power: float | None = None,
-        intrinsic_dim: float | None = None,
+        intrinsic_dim: float | Literal["twonn", "mle"] | None = None,
         reference: float | Literal["mean"] = 0.0,
         neighbors: int = 15,
         knn_engine: str = "auto",
         nodes: int = 32,
         extrapolate: bool = True,
         space: Manifold | None = None,
-        score: Callable[[Tensor], Tensor] | None = None,
+        score: Callable[[Tensor], Tensor] | ScoreNetwork | None = None,
         strict: bool = False,
     ) -> None:
         super().__init__()
         doors.check_density(density, score)
-        like = reference_tensor(density) if isinstance(density, nn.Module) else None
+        told = density if density is not None else score
+        like = reference_tensor(told) if isinstance(told, nn.Module) else None
         if points is not None:
             given = points
             points = validate.table(points, "FermatSpace", "points", minimum=2)
             if not isinstance(given, Tensor) and like is not None:
                 points = points.to(like)
-        home = space or getattr(density, "space", None) or (Euclidean(points.shape[1]) if points is not None else None)
+        home = space or getattr(told, "space", None) or (Euclidean(points.shape[1]) if points is not None else None)
         if home is None:
             raise ValueError("FermatSpace: the density tells no dimension: pass points=, or space=Euclidean(dim).")
         if points is not None:
             points = validate.points(points, home.ambient_dim, "FermatSpace", "points", like)
             if not isinstance(home, Euclidean):
                 home._points(points, "points", "FermatSpace")
+        if isinstance(score, ScoreNetwork):
+            doors.check_score_network(score, home, density)
         if knn_engine not in ENGINES:
             raise ValueError(f"FermatSpace: knn_engine must be one of {', '.join(ENGINES)}; got {knn_engine!r}.")
         if reference == "mean" and (points is None or density is None):
@@ -113,7 +119,8 @@ class FermatSpace(Geometry):
         self.density, self.score, self.space = density, score, home
         self.register_buffer("points", points)
         self.intrinsic_dim, self.reference = intrinsic_dim, reference
-        self.power = 1 / (intrinsic_dim or home.dim) if power is None else check_power(power)
+        self._dim = doors.dimension(intrinsic_dim, home, points)
+        self.power = 1 / self._dim if power is None else check_power(power)
         self.neighbors = validate.count(neighbors, "FermatSpace", "neighbors", 1)
         if points is not None and self.neighbors >= len(points):
             raise ValueError(
@@ -148,8 +155,7 @@ class FermatSpace(Geometry):
         if method == "graph":
             return doors.lengths(self._walk(x, y)[0]).reshape(batch)
         if method == "sample":
-            d = float(self.intrinsic_dim or self.space.dim)
-            how = (self.power, d, self.neighbors, self.knn_engine, self.strict, mu)
+            how = (self.power, self._dim, self.neighbors, self.knn_engine, self.strict, mu)
             return sample_dist(self.space, self._rows(None, "dist"), x, y, *how).reshape(batch)
         raise ValueError(f"FermatSpace.dist: method must be relax, graph, line or sample; got {method!r}.")
 

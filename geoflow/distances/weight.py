@@ -7,10 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from geoflow.density import Density
+from geoflow.distances.score_network import ScoreNetwork
 from manifolds import Manifold
 
 ROWS = 4096
 """Points evaluated at once on a CPU: more leave the cache."""
+
+
+def directions(score: Any) -> Callable[[Tensor], Tensor] | None:
+    """What gives the score at points: of a network its unchecked twin, for calling it would give its loss."""
+    return score._score if isinstance(score, ScoreNetwork) else score
 
 
 class Weight:
@@ -21,13 +27,13 @@ class Weight:
         space: where paths run and lengths are measured.
         power: β.
         reference: c, in nats.
-        score: directions to bend by, x → ∇ log p in ambient coordinates, instead of the density's own.
+        score: directions to bend by, x → ∇ log p in ambient coordinates, instead of the density's own; a function, or a
+            `ScoreNetwork`.
     """
 
-    def __init__(
-        self, density: Any, space: Manifold, power: float, reference: float, score: Callable[[Tensor], Tensor] | None
-    ) -> None:
-        self.density, self.space, self.power, self.reference, self.score = density, space, power, reference, score
+    def __init__(self, density: Any, space: Manifold, power: float, reference: float, score: Any) -> None:
+        self.density, self.space, self.power, self.reference = density, space, power, reference
+        self.score = directions(score)
 
     def _log_prob(self, x: Tensor) -> Tensor:
         log_p = self.density._log_prob(x) if isinstance(self.density, Density) else self.density.log_prob(x)
@@ -79,8 +85,9 @@ class ScoreWeight:
     the same points, not distances between different ones.
     """
 
-    def __init__(self, space: Manifold, power: float, score: Callable[[Tensor], Tensor]) -> None:
-        self.space, self.power, self.score = space, power, score
+    def __init__(self, space: Manifold, power: float, score: Any) -> None:
+        self.space, self.power = space, power
+        self.score: Callable[[Tensor], Tensor] = directions(score)  # type: ignore[assignment]
 
     @torch.no_grad()
     def scores(self, x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from geoflow.metrics.c2st import C2ST, c2st
 from geoflow.metrics.coverage import Coverage, coverage
 from geoflow.metrics.features import ImageFeatures, feature_classifier
 from geoflow.metrics.frechet import FrechetReport, frechet, frechet_report, gaussian_w2
+from geoflow.metrics.intrinsic_dimension import IntrinsicDimension, intrinsic_dimension
 from geoflow.metrics.mean_correlation import mean_correlation
 from geoflow.metrics.mmd import mmd
 from geoflow.metrics.precision_recall import PrecisionRecall, precision_recall
@@ -14,6 +15,7 @@ __all__ = [
     "Coverage",
     "FrechetReport",
     "ImageFeatures",
+    "IntrinsicDimension",
     "PrecisionRecall",
     "bits_per_dim",
     "c2st",
@@ -22,6 +24,7 @@ __all__ = [
     "frechet",
     "frechet_report",
     "gaussian_w2",
+    "intrinsic_dimension",
     "mean_correlation",
     "mmd",
     "precision_recall",

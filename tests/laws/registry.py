@@ -27,7 +27,7 @@ from geoflow import (
     StandardNormal,
     register,
 )
-from geoflow.distances import FermatSpace, LatentSpace
+from geoflow.distances import FermatSpace, LatentSpace, ScoreNetwork
 from geoflow.distributions import (
     Dirichlet,
     GridDensity,
@@ -464,8 +464,10 @@ DENSITIES: dict[str, Case] = {
 SAMPLERS: dict[str, Case] = {
     "Dequantized": Case(lambda: Dequantized(smooth_realnvp(2), 32)),
     "Dequantized, labels": Case(lambda: Dequantized(ClassConditional(3, 2), 256)),
+    "ScoreNetwork": Case(lambda: ScoreNetwork(3, hidden=(8,)), lacks=("sample",)),
+    "ScoreNetwork, levels": Case(lambda: ScoreNetwork(2, hidden=(8,), noise=(0.1, 0.3)), lacks=("sample",)),
 }
-"""What draws but has no `log_prob`."""
+"""What trains but has no `log_prob`."""
 
 RECIPES: dict[str, Case] = {
     "realnvp(2)": Case(lambda: realnvp(2)),

@@ -233,7 +233,7 @@ def test_score_can_be_differentiated_by_autograd(case: Case, dtype: torch.dtype,
 # -- draws -------------------------------------------------------------------------------------------------------------
 
 
-@cases({**DENSITIES, **SAMPLERS})
+@cases({**DENSITIES, **SAMPLERS}, without="sample")
 def test_shapes_of_draws(case: Case, dtype: torch.dtype, generator: Generator) -> None:
     """(*n, *context batch, dim); draws are points of the space, of the model's dtype, outside the graph."""
     model = build(case, dtype)
@@ -248,7 +248,7 @@ def test_shapes_of_draws(case: Case, dtype: torch.dtype, generator: Generator) -
             assert model.space.contains(x).all()
 
 
-@cases({**DENSITIES, **SAMPLERS})
+@cases({**DENSITIES, **SAMPLERS}, without="sample")
 def test_draws_repeat_under_a_seed(case: Case, generator: Generator) -> None:
     """The generator decides alone and the global one is left alone; without a generator the global one decides."""
     model = build(case)
@@ -476,11 +476,12 @@ def test_copies_are_equal_to_the_bit(case: Case, dtype: torch.dtype, generator: 
         assert not {id(p) for p in other.parameters()} & {id(p) for p in model.parameters()}
 
 
-@cases(DENSITIES)
+@cases({**DENSITIES, **SAMPLERS})
 def test_what_is_lacking_says_what_to_use(case: Case, generator: Generator) -> None:
     model = build(case)
     context = one_context(model, generator)
     calls = {
+        "sample": lambda: model.sample(3, context),
         "rsample": lambda: model.rsample(3, context),
         "entropy": lambda: model.entropy(context),
         "tempered": lambda: model.tempered(2.0),
