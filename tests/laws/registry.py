@@ -233,11 +233,11 @@ def smooth_realnvp(dim: int, **options: Any) -> Flow:
 
 
 def turned_gin(dim: int, classes: int) -> GIN:
-    """With axes turned at both ends, as data would."""
+    """With axes turned at both ends, as data would; not in training, where its loss first takes in the batch's statistics."""
     flow = gin(dim, classes, depth=4, hidden=(16,))
     for i in (1, -1):
         flow.bijection.parts[i].set_matrix(torch.eye(dim) + 0.2 * torch.randn(dim, dim))
-    return flow
+    return flow.eval()
 
 
 _MIXTURE = ("rsample", "entropy", "tempered")
