@@ -50,19 +50,16 @@ class LatentSpace(nn.Module):
             )
         if not isinstance(space, Manifold | FermatSpace):
             raise TypeError(f"LatentSpace expects a manifold or a FermatSpace, got {type(space).__name__}.")
-        codes = space if isinstance(space, Manifold) else space.space
-        if codes.ambient_dim != autoencoder.latent_dim:
+        self.autoencoder, self.space = autoencoder, space
+        if self._codes().ambient_dim != autoencoder.latent_dim:
             raise ValueError(
                 f"LatentSpace: the auto-encoder has {autoencoder.latent_dim} latent coordinates, the space "
-                f"{codes.ambient_dim}."
+                f"{self._codes().ambient_dim}."
             )
-        self.autoencoder, self.space = autoencoder, space
 
     def encode(self, x: Tensor) -> Tensor:
         """Data ``(*batch, dim)`` → codes on the latent's space ``(*batch, latent_dim)``."""
-        z = self.autoencoder.encode(x)
-        codes = self.space if isinstance(self.space, Manifold) else self.space.space
-        return codes.project(z)
+        return self._codes().project(self.autoencoder.encode(x))
 
     def decode(self, z: Tensor) -> Tensor:
         """Codes ``(*batch, latent_dim)`` → data ``(*batch, dim)``."""
@@ -92,6 +89,10 @@ class LatentSpace(nn.Module):
     def knn(self, q: Tensor, k: int, **options: Any) -> tuple[Tensor, Tensor]:
         """`FermatSpace.knn` of the codes of queries ``(m, dim)``, among the points that the latent's space holds."""
         return self._fermat("knn").knn(self.encode(q), k, **options)
+
+    def _codes(self) -> Manifold:
+        """Where codes lie."""
+        return self.space if isinstance(self.space, Manifold) else self.space.space  # type: ignore[no-any-return]
 
     def _fermat(self, verb: str) -> FermatSpace:
         if isinstance(self.space, Manifold):

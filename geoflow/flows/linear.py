@@ -41,15 +41,11 @@ class LULinear(ByHand):
         return self.triangles.tril(-1), self.triangles.triu(1) + self.log_diagonal.exp().diag()
 
     def _encode_turned(self, x: Turned, context: Context = None) -> tuple[Turned, Volume]:
-        lower, upper = self._factors()
-        y = upper @ self.permutation._encode_turned(x)[0]
-        return torch.addmm(y, lower, y), self.log_diagonal.sum()
+        z, log_det, _ = self._encode_taped(x, context)
+        return z, log_det
 
     def _decode_turned(self, z: Turned, context: Context = None) -> tuple[Turned, Volume]:
-        lower, upper = self._factors()
-        y = torch.linalg.solve_triangular(lower, z, upper=False, unitriangular=True)
-        x = torch.linalg.solve_triangular(upper, y, upper=True)
-        return self.permutation._decode_turned(x)[0], -self.log_diagonal.sum()
+        return self._decode_taped(z, context)[0], -self.log_diagonal.sum()
 
     # -- the derivative in closed form --------------------------------------------------------------------------
 

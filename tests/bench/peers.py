@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
+from geoflow.density import Context, Density
 from geoflow.flows import Flow, maf, nsf, realnvp
+from manifolds import Euclidean
+from manifolds.shapes import Points, Values
 
 HIDDEN = (64, 64)
 BINS, BOX = 8, 5.0
@@ -27,6 +30,21 @@ class Contestant:
     def size(self) -> int:
         """Number of trained parameters."""
         return sum(p.numel() for p in self.module.parameters() if p.requires_grad)
+
+
+class AsDensity(Density):
+    """A contestant for `geoflow.fit`, by its log_prob."""
+
+    def __init__(self, dim: int, one: Contestant) -> None:
+        super().__init__()
+        self.inside, self.space = one.module, Euclidean(dim)
+        self._law = one.log_prob
+
+    def _log_prob(self, x: Points, context: Context = None) -> Values:
+        return self._law(x)
+
+    def _sample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
+        raise NotImplementedError("for log_prob alone: sample from the library's own flow.")
 
 
 def ours(flow: Flow) -> Contestant:

@@ -12,10 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from geoflow import DiagonalNormal, Flow, datasets, fit
-from geoflow.density import Context, Density
 from geoflow.flows import circular_nsf, nsf, realnvp
-from manifolds import Euclidean
-from manifolds.shapes import Points, Values
 from tests.bench import peers
 from tests.reproduce.renewed import needs_data, renew
 from tests.reproduce.run_likelihoods import TABLES, Split
@@ -112,21 +109,6 @@ def mass(name: str) -> Iterator[str]:
 PARAMETERS, STEPS, SEEDS = 59_000, 1200, (0, 1, 2)
 
 
-class Theirs(Density):
-    """Any library's flow, by its log_prob, for `fit`."""
-
-    def __init__(self, dim: int, one: peers.Contestant) -> None:
-        super().__init__()
-        self.inside, self.space = one.module, Euclidean(dim)
-        self._law = one.log_prob
-
-    def _log_prob(self, x: Points, context: Context = None) -> Values:
-        return self._law(x)
-
-    def _sample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
-        raise NotImplementedError("these are compared by log_prob alone.")
-
-
 def of_size(make: Callable[[int], peers.Contestant], dim: int) -> peers.Contestant:
     """The flow whose hidden layers have the width that brings its parameters nearest to the wanted number."""
     before = peers.HIDDEN
@@ -147,7 +129,7 @@ def held_out(make: Callable[[int], peers.Contestant], s: Split, seed: int) -> Te
     torch.manual_seed(seed)
     dim = s.train.shape[1]
     one = of_size(make, dim)
-    model = one.module if isinstance(one.module, Flow) else Theirs(dim, one)
+    model = one.module if isinstance(one.module, Flow) else peers.AsDensity(dim, one)
     epochs = round(STEPS * 256 / len(s.train))
     fit(
         model,

@@ -8,19 +8,17 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from geoflow import datasets, fit
 from geoflow.datasets import Dataset
-from geoflow.density import Context, Density, log_prob_in_blocks
+from geoflow.density import Density, log_prob_in_blocks
 from geoflow.diagnostics.simple import Kernels
 from geoflow.flows import nsf
-from manifolds import Euclidean
-from manifolds.shapes import Points, Values
+from tests.bench import peers
 from tests.reproduce.renewed import needs_data, renew
 
 INTRO = """# Held-out log-likelihood with defaults
@@ -168,26 +166,10 @@ class Fitted:
     seconds: float
 
 
-class Theirs(Density):
-    """A flow of another library, which has `log_prob` alone, for `fit`."""
-
-    def __init__(self, dim: int, inside: nn.Module) -> None:
-        super().__init__()
-        self.inside, self.space = inside, Euclidean(dim)
-
-    def _log_prob(self, x: Points, context: Context = None) -> Values:
-        law: Any = self.inside if hasattr(self.inside, "log_prob") else self.inside()
-        value: Values = law.log_prob(x)
-        return value
-
-    def _sample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
-        raise NotImplementedError("these are compared by log_prob alone: sample from the library's own flow.")
-
-
 def zuko_nsf(dim: int) -> Density:
     import zuko
 
-    return Theirs(dim, zuko.flows.NSF(dim))
+    return peers.AsDensity(dim, peers.through_zuko(zuko.flows.NSF(dim)))
 
 
 def normflows_nsf(dim: int) -> Density:
@@ -199,7 +181,7 @@ def normflows_nsf(dim: int) -> Density:
             normflows.flows.CoupledRationalQuadraticSpline(dim, 2, 64),
             normflows.flows.LULinearPermute(dim),
         ]
-    return Theirs(dim, normflows.NormalizingFlow(normflows.distributions.DiagGaussian(dim, trainable=False), layers))
+    return peers.AsDensity(dim, peers.through_normflows(dim, layers))
 
 
 def trained(make: Callable[[int], Density], s: Split, seed: int) -> Fitted:
