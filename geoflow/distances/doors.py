@@ -12,7 +12,7 @@ from geoflow.density import Density, Sampler, reference
 from geoflow.distances.graph import flat
 from geoflow.distances.score_network import ScoreNetwork
 from geoflow.distances.weight import ScoreWeight, Weight
-from geoflow.metrics.intrinsic_dimension import METHODS, intrinsic_dimension
+from geoflow.metrics.intrinsic_dimension import METHODS, Method, intrinsic_dimension
 from manifolds import Euclidean, Manifold
 
 
@@ -58,14 +58,14 @@ def check_score_network(network: ScoreNetwork, space: Manifold, density: Any) ->
         )
 
 
-def dimension(given: float | str | None, space: Manifold, points: Tensor | None) -> float:
+def dimension(given: float | Method | None, space: Manifold, points: Tensor | None) -> float:
     """The number of dimensions that data fill: as given, that of the space, or estimated from the points."""
     if isinstance(given, str):
         if given not in METHODS:
             raise ValueError(f"FermatSpace: intrinsic_dim is a number or one of {', '.join(METHODS)}; got {given!r}.")
         if points is None:
             raise ValueError(f"FermatSpace: intrinsic_dim={given!r} is estimated from points=: pass them, or a number.")
-        return intrinsic_dimension(flat(space, points), given).dim  # type: ignore[arg-type]
+        return intrinsic_dimension(flat(space, points), given).dim
     if given is not None and not (math.isfinite(given) and given > 0):
         raise ValueError(f"FermatSpace: intrinsic_dim must be a number above 0, got {given!r}.")
     return float(given or space.dim)

@@ -1,6 +1,7 @@
 """`ScoreNetwork`: a network that knows where log p rises fastest, without knowing p."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -154,7 +155,7 @@ class ScoreNetwork(Sampler):
         generator = Generator(x.device).manual_seed(0)
 
         def rows(z: Tensor) -> Tensor:
-            score = lambda y: self._of_z(y, self.levels[0])  # noqa: E731
+            score = partial(self._of_z, noise=self.levels[0])
             if self.dim <= EXACT_DIM:
                 return score_matching.exact(score, z)
             return score_matching.sliced(score, z, EXACT_DIM, generator)
