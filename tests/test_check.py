@@ -14,6 +14,7 @@ from geoflow import (
     ClassConditional,
     Density,
     DiagonalNormal,
+    FermatSpace,
     Flow,
     GaussianMixture,
     Sampler,
@@ -444,3 +445,70 @@ def test_bad_input(unchecked: None) -> None:
         check(two(), HELD, HELD)
     few = check(two(), HELD[:8], train=TRAIN)
     assert few["C2ST accuracy"].verdict == "unclear"
+
+
+# -- Fermat spaces -----------------------------------------------------------------------------------------------------
+
+
+class Faulty(Density):
+    """A standard normal in the plane with faults: ripples, a call-to-call tremor, a level that can be moved."""
+
+    def __init__(self, ripple: float = 0.0, tremor: float = 0.0) -> None:
+        super().__init__()
+        self.space, self.ripple, self.tremor, self.level = Euclidean(2), ripple, tremor, 0.0
+
+    def _log_prob(self, x: Tensor, context: Any = None) -> Tensor:
+        smooth = -x.square().sum(-1) / 2 + self.level
+        return smooth + self.ripple * (40 * x).sin().sum(-1) + self.tremor * torch.randn(())
+
+    def _sample(self, shape: Any, context: Any, generator: Generator | None) -> Tensor:
+        raise NotImplementedError
+
+
+CLOUD = torch.randn(300, 2, generator=Generator().manual_seed(3))
+
+
+def test_a_good_space_passes() -> None:
+    state = torch.get_rng_state()
+    table = full_check(FermatSpace(StandardNormal(2), points=CLOUD), CLOUD[:50], pairs=12)
+    assert torch.equal(torch.get_rng_state(), state)
+    found = verdicts(table)
+    assert len(found) == 7
+    assert "bad" not in found.values()
+    assert "missing" not in found.values()
+    assert table["relaxed at most as long as the graph's"].details["median ratio"] < 1
+    assert "12 pairs of 50 rows, 300 points" in str(table)
+    without = verdicts(full_check(FermatSpace(StandardNormal(2)), CLOUD, pairs=3))
+    assert list(without.values()).count("missing") == 5
+
+
+@pytest.mark.parametrize(
+    ("line", "density", "points"),
+    [
+        ("pieces of the graph", StandardNormal(2), torch.cat([CLOUD, CLOUD + 40])),
+        ("geodesics converged", Faulty(ripple=3.0), None),
+        ("symmetry, largest difference", Faulty(tremor=0.2), None),
+    ],
+)
+def test_faults_of_a_space_are_found(line: str, density: Density, points: Tensor | None) -> None:
+    table = full_check(FermatSpace(density, points=points, nodes=8, extrapolate=False), CLOUD[:30], pairs=2)
+    assert not table.ok
+    assert table[line].verdict == "bad"
+
+
+def test_a_density_that_changed_under_its_graph_is_found() -> None:
+    density = Faulty()
+    space = FermatSpace(density, points=CLOUD, nodes=4)
+    space.graph()
+    density.level = -1.0
+    assert full_check(space, CLOUD[:30], pairs=2)["relaxed at most as long as the graph's"].verdict == "bad"
+
+
+def test_of_a_space_only_rows_are_asked() -> None:
+    space = FermatSpace(StandardNormal(2))
+    with pytest.raises(TypeError, match="belong to its density"):
+        full_check(space, CLOUD, train=CLOUD)
+    with pytest.raises(ValueError, match="pass rows"):
+        full_check(space, None)
+    with pytest.raises(ValueError, match="at least four rows"):
+        full_check(space, CLOUD[:3])

@@ -12,7 +12,7 @@ from torch import Tensor
 from geoflow.flows import realnvp
 from geoflow.train.flat import Flat
 from tests.bench.peers import COUPLINGS, FAMILIES, HIDDEN, LAYERS, SPLINES, Contestant
-from tests.bench.timing import high_water, interleaved, ratio, write
+from tests.bench.timing import alive, high_water, interleaved, ratio, write
 
 DIMS, BATCHES = (2, 8, 63), (256, 4096)
 DEEP, WIDE, MANY = 24, 63, 4096
@@ -109,34 +109,37 @@ def deep(kind: str) -> Callable[[], object]:
     return training(FAMILIES["affine couplings"][kind](WIDE), x, False)
 
 
-def grown(kind: str) -> float:
-    """Mebibytes that 5 steps add to the process."""
+def grown(kind: str) -> tuple[float, float]:
+    """Mebibytes of tensors at the peak of a step, and those that 5 steps add to the process."""
     torch.set_num_threads(1)
     step = deep(kind)
     before = high_water()
     for _ in range(5):
         step()
-    return high_water() - before
+    process = high_water() - before
+    return alive(step), process
 
 
-def peak(kind: str) -> float:
+def peak(kind: str) -> list[float]:
     """`grown` in a process of its own."""
-    code = f"from tests.bench.bench_flows import grown; print(grown({kind!r}))"
+    code = f"from tests.bench.bench_flows import grown; print(*grown({kind!r}))"
     run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
-    return float(run.stdout.splitlines()[-1])
+    return [float(number) for number in run.stdout.splitlines()[-1].split()]
 
 
 def memory() -> list[str]:
     kinds = ["kept", "reversible", "zuko", "normflows", "FrEIA"]
     peaks = {kind: peak(kind) for kind in kinds}
     seconds = interleaved({kind: deep(kind) for kind in kinds}, rounds=9)
-    lines = ["| couplings | peak, MiB | to kept | time to kept |", "|---|---|---|---|"]
+    lines = [
+        "| couplings | tensors, MiB | to kept | process, MiB | to kept | time to kept |",
+        "|---|---|---|---|---|---|",
+    ]
     for kind in kinds:
         middle, low, high = ratio(seconds[kind], seconds["kept"])
         name = {"kept": "geoflow", "reversible": "geoflow, reversible=True"}.get(kind, kind)
-        lines.append(
-            f"| {name} | {peaks[kind]:.0f} | {peaks[kind] / peaks['kept']:.2f} | {middle:.2f} [{low:.2f}, {high:.2f}] |"
-        )
+        sizes = [f"{own:.0f} | {own / kept:.2f}" for own, kept in zip(peaks[kind], peaks["kept"], strict=True)]
+        lines.append(f"| {name} | {' | '.join(sizes)} | {middle:.2f} [{low:.2f}, {high:.2f}] |")
     return lines
 
 
@@ -171,7 +174,8 @@ def main() -> None:
         f"A step of geoflow's affine couplings under `torch.compile` (dimension 8, batch 256): the best peer takes "
         f"**{compiled()}** times as long.\n",
         f"## Memory of a training step: {DEEP} affine couplings, {MANY} rows of {WIDE} columns\n",
-        "Growth of the process's peak over 5 steps, each in a process of its own.\n",
+        "Tensors: what a step adds at its peak, counted by torch's profiler. Process: growth of the peak over the first 5 "
+        "steps in a process of its own, in which some tens of MiB are the library's code, read when first used.\n",
         *memory(),
     ]
     write("flows.md", "Invertible flows against their peers", "nox -s bench -- flows", "\n".join(parts))
