@@ -15,15 +15,11 @@ from geoflow.flows.identify import (
     unexplained,
 )
 from geoflow.flows.images import AtEachPixel, ImageCoupling, Squeeze, glow_image
-from geoflow.flows.linear import LULinear
+from geoflow.flows.linear import LULinear, OrthogonalLinear, Permutation, Reflection, Unimodular
 from geoflow.flows.mixed import circular_nsf
 from geoflow.flows.on_columns import OnColumns
-from geoflow.flows.orthogonal import OrthogonalLinear
-from geoflow.flows.permutation import Permutation
 from geoflow.flows.recipes import maf, nsf, realnvp
-from geoflow.flows.reflection import Reflection
 from geoflow.flows.spline import SplineCoupling
-from geoflow.flows.unimodular import Unimodular
 
 __all__ = [
     "GIN",

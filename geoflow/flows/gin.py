@@ -13,8 +13,7 @@ from geoflow.distributions import ClassConditional
 from geoflow.flows import by_hand, identify
 from geoflow.flows.coupling import AffineCoupling
 from geoflow.flows.flow import Flow
-from geoflow.flows.permutation import Permutation
-from geoflow.flows.unimodular import Unimodular
+from geoflow.flows.linear import Permutation, Unimodular
 from geoflow.maps import Bijection, ChainBijection
 from geoflow.registry import register
 

@@ -12,10 +12,7 @@ from geoflow.distributions import StandardNormal
 from geoflow.flows.autoregressive import Autoregressive
 from geoflow.flows.coupling import AffineCoupling
 from geoflow.flows.flow import Flow
-from geoflow.flows.linear import LULinear
-from geoflow.flows.orthogonal import OrthogonalLinear
-from geoflow.flows.permutation import Permutation
-from geoflow.flows.reflection import Reflection
+from geoflow.flows.linear import LULinear, OrthogonalLinear, Permutation, Reflection
 from geoflow.flows.spline import SplineCoupling
 from geoflow.maps import Bijection, ChainBijection
 

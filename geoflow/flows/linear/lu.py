@@ -7,7 +7,7 @@ from torch import Generator, Tensor, nn
 
 from geoflow.density import Context
 from geoflow.flows.by_hand import ByHand, Kept
-from geoflow.flows.permutation import Permutation
+from geoflow.flows.linear.permutation import Permutation
 from geoflow.maps import Turned, Volume
 from geoflow.registry import register
 
