@@ -9,22 +9,22 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from geoflow import validate
-from geoflow.carried import Coded, blocks
+from geoflow.carried import blocks
 from geoflow.density import Context, Density, given, weighted_mean
 from geoflow.freeform import exact
 from geoflow.freeform.chords import chord
 from geoflow.freeform.drawn import DrawnBeta
 from geoflow.freeform.figures import densities, rows_for, verdict
 from geoflow.freeform.probes import Kind, probes_for
+from geoflow.freeform.projected import Projected
 from geoflow.freeform.steered import SteeredBeta
-from geoflow.freeform.surrogate import KINDS, forward_failure, volume_change
+from geoflow.freeform.surrogate import KINDS, volume_change
 from geoflow.freeform.surrogate import Kind as Surrogate
 from geoflow.maps import Autoencoder
 from geoflow.registry import arguments, register
-from manifolds import Euclidean, checks
+from manifolds import Euclidean
 from manifolds.shapes import Points, Values
 
 LINEAR = (nn.ReLU, nn.LeakyReLU, nn.ReLU6, nn.Hardtanh, nn.PReLU, nn.RReLU, nn.Threshold)
@@ -32,7 +32,7 @@ Map = Callable[[Tensor], Tensor]
 
 
 @register
-class FreeFormFlow(Coded):
+class FreeFormFlow(Projected):
     """log p(x) = log p_base(f(x)) + log|det ∂f/∂x|, f = encode any network, and decode another that learns to undo it.
 
     Trained on β |x − g(f(x))|² − log p_base(f(x)) − S, where S has (an estimate of) the gradient of log|det ∂f/∂x|: see
@@ -148,8 +148,6 @@ class FreeFormFlow(Coded):
         self.z_projection = _weight(z_projection, "z_projection")
         self.x_projection = _weight(x_projection, "x_projection")
         self._heat = 1.0
-        self._forward: tuple[bool, bool] | None = None
-        self._plain_attention = False
         straight = sorted({type(m).__name__ for m in autoencoder.modules() if isinstance(m, LINEAR)})
         if straight:
             warnings.warn(
@@ -157,11 +155,6 @@ class FreeFormFlow(Coded):
                 "gradient: take a smooth activation, as SiLU.",
                 stacklevel=2,
             )
-
-    @property
-    def bottleneck(self) -> bool:
-        """Whether there are fewer latent than data coordinates."""
-        return self.autoencoder.latent_dim < self.autoencoder.dim
 
     def with_base(self, base: Density) -> "FreeFormFlow":
         """The same auto-encoder (shared, not copied) with another base, as one fitted to its codes afterwards."""
@@ -172,43 +165,6 @@ class FreeFormFlow(Coded):
         if self.drawn is None:
             raise ValueError("FreeFormFlow.at_beta is for flows trained with two bounds, as beta=(1.0, 100.0).")
         return type(self)(**{**arguments(self), "beta_at": beta})
-
-    # -- the two maps, projected ----------------------------------------------------------------------------------
-
-    def _to_latent(self, context: Context) -> Map:
-        """Data → codes on the base's space; blind to what is normal to the data's."""
-        if self.bottleneck or isinstance(self.space, Euclidean):
-            return self._onto(self.base, lambda x: self.autoencoder._encode(x, self._own(x, context)))
-        space = self.space
-        return self._onto(self.base, lambda x: self.autoencoder._encode(space._project(x), self._own(x, context)))
-
-    def _to_data(self, context: Context) -> Map:
-        """Codes → data on the space."""
-        return self._onto(self, lambda z: self.autoencoder._decode(z, self._own(z, context)))
-
-    def _own(self, x: Tensor, context: Context) -> Tensor | None:
-        if self.drawn is None:
-            return given(self.autoencoder, context)
-        return self.drawn.beside(context if self.autoencoder.context_dim > 1 else None, x)
-
-    def _onto(self, home: Density, f: Map) -> Map:
-        flat, plain = isinstance(home.space, Euclidean), self._plain_attention
-
-        def projected(x: Tensor) -> Tensor:
-            with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
-                return f(x) if flat else home.space._project(f(x))
-
-        return projected
-
-    @staticmethod
-    def _of_width(found: Tensor, n: int, width: int, verb: str) -> Tensor:
-        """What a network gave, if it is as wide as it was said to be."""
-        if found.shape != (n, width):
-            raise ValueError(
-                f"FreeFormFlow: {verb} gave shape {tuple(found.shape)} for {n} rows, expected ({n}, {width}): flatten what "
-                "the network returns, or correct the auto-encoder's dim and latent_dim."
-            )
-        return found
 
     # -- densities ------------------------------------------------------------------------------------------------
 
@@ -246,48 +202,7 @@ class FreeFormFlow(Coded):
         _, log_gram = exact.log_gram(self._to_data(context), z, self.base.space, forward)
         return self.base._log_prob(z, given(self.base, context)) - log_gram
 
-    def _carry(self, z: Tensor, context: Context) -> Tensor:
-        return self._to_data(context)(z)
-
-    def _maps(self) -> Autoencoder:
-        return self.autoencoder
-
-    def _code(self, x: Tensor, context: Context) -> Tensor:
-        return self._to_latent(context)(x)
-
     # -- training -------------------------------------------------------------------------------------------------
-
-    def _has_forward(self, x: Tensor, context: Context) -> tuple[bool, bool]:
-        """Whether the networks have the forward derivatives that training, and that exact densities and scores take.
-
-        Found out at the first rows, with a warning if not. Fused attention has none: networks without them are then run
-        with the plain kernel, which has more.
-        """
-        if self._forward is not None or checks.tracing(x) or not x.numel():
-            return self._forward or (True, True)
-        rows = x.detach().reshape(-1, self.dim)[:2]
-        own = None if context is None else context.reshape(-1, *context.shape[x.ndim - 1 :])[:2]
-        first: str | None = None
-        for self._plain_attention in (False, True):
-            f, g = self._to_latent(own), self._to_data(own)
-            with torch.no_grad():
-                codes = self._of_width(f(rows), len(rows), self.base.dim, "encode")
-                self._of_width(g(codes), len(rows), self.dim, "decode")
-            trained = forward_failure(g, codes, self.surrogate != "encoder")
-            known = forward_failure(f, rows, True) or forward_failure(g, codes, True)
-            why = trained or known
-            first = first or why
-            if why is None:
-                break
-        if first is not None:
-            cure = "the plain kernel of attention takes its place"
-            if why is not None:
-                cure = "backward passes take their place, which cost more"
-            warnings.warn(
-                f"FreeFormFlow: an operation of the networks lacks forward derivatives ({first}): {cure}.", stacklevel=4
-            )
-        self._forward = trained is None, known is None
-        return self._forward
 
     def schedule(self, step: int, steps: int) -> None:
         self.base.schedule(step, steps)
