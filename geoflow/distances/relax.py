@@ -3,6 +3,7 @@
 The number of iterations does not grow with the nodes.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,40 +36,34 @@ class _Memory:
     """
 
     def __init__(self, delta: Tensor, size: int = 6) -> None:
-        self.moves, self.changes = delta.new_zeros(2, size, *delta.shape)
-        self.used = delta.new_zeros(size, len(delta))
-        self.slot = 0
+        self.moves, self.changes = delta.new_zeros(2, len(delta), size, math.prod(delta.shape[1:]))
+        self.used = delta.new_zeros(len(delta), size)
+        self.slot = self.filled = 0
 
     def correct(self, delta: Tensor, tau: Tensor) -> Tensor:
         """What to take off the plain step τ δ; zero for a path without memory."""
-        changes = self.changes.flatten(2).transpose(0, 1)
+        if not self.filled:
+            return torch.zeros_like(delta)
+        moves, changes, used = (m[:, : self.filled] for m in (self.moves, self.changes, self.used))
         gram = changes @ changes.mT
         scale = gram.diagonal(dim1=1, dim2=2).amax(1).clamp_min(torch.finfo(delta.dtype).tiny)[:, None]
-        used = self.used.mT
         ridge = (1e-10 if delta.dtype == torch.float64 else 1e-6) + (1 - used)  # unused slots decouple
-        share = torch.linalg.solve(gram + torch.diag_embed(ridge * scale), changes @ delta.flatten(1)[..., None])[
-            ..., 0
-        ]
-        share = (share * used).mT[:, :, None, None]
-        return (share * (self.moves + tau[:, None, None] * self.changes)).sum(0)
+        load = changes @ delta.flatten(1)[..., None]
+        share = torch.linalg.solve(gram + torch.diag_embed(ridge * scale), load)[..., 0] * used
+        return (share[:, None] @ moves + tau[:, None, None] * (share[:, None] @ changes)).reshape_as(delta)
 
     def keep(self, rows: Tensor) -> None:
         """Forget all paths but these."""
-        self.moves, self.changes, self.used = self.moves[:, rows], self.changes[:, rows], self.used[:, rows]
+        self.moves, self.changes, self.used = self.moves[rows], self.changes[rows], self.used[rows]
 
     def add(self, accept: Tensor, move: Tensor, change: Tensor) -> None:
         """Remember an accepted step and how δ changed over it; a path whose step was refused starts afresh."""
-        mask = accept[:, None, None]
-        self.moves[self.slot], self.changes[self.slot] = (
-            move.where(mask, _ZERO.to(move)),
-            change.where(mask, _ZERO.to(move)),
-        )
-        self.used = (self.used * accept).index_fill(0, torch.tensor(self.slot, device=move.device), 0)
-        self.used[self.slot] = accept.to(move.dtype)
-        self.slot = (self.slot + 1) % len(self.used)
-
-
-_ZERO = torch.tensor(0.0)
+        for memory, new in ((self.moves, move), (self.changes, change)):
+            memory[:, self.slot] = torch.where(accept[:, None], new.flatten(1), 0.0)
+        self.used *= accept[:, None]
+        self.used[:, self.slot] = accept.to(move.dtype)
+        self.filled = max(self.filled, self.slot + 1)
+        self.slot = (self.slot + 1) % self.used.shape[1]
 
 
 @torch.no_grad()

@@ -31,9 +31,11 @@ class State:
     log_length: Tensor  # (B,)
 
     def __getitem__(self, keep: Tensor) -> "State":
-        return State(*(getattr(self, f.name)[keep] for f in fields(self)))
+        return self if bool(keep.all()) else State(*(getattr(self, f.name)[keep] for f in fields(self)))
 
     def where(self, mask: Tensor, other: "State") -> "State":
+        if bool(mask.all()):
+            return self
         pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
         return State(*(torch.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
 
