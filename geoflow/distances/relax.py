@@ -100,8 +100,8 @@ def relax(
     live = torch.arange(count, device=path.device)
     tau, quiet = path.new_ones(count), torch.zeros_like(live)
     shortest, waited = state.log_length, torch.zeros_like(live)
+    rho = space._norm(state.x[:, 1:-1], delta).amax(1) / state.segment.sum(1)
     for iteration in range(max_iter + 1):
-        rho = space._norm(state.x[:, 1:-1], delta).amax(1) / state.segment.sum(1)
         done = ((rho <= tol) & (iteration >= min_iter)) | (quiet >= 3) | (waited >= 30)
         leave = done if iteration < max_iter else torch.ones_like(done)
         if bool(leave.any()):
@@ -119,9 +119,12 @@ def relax(
         trial = measure(weight, torch.cat([state.x[:, :1], space._exp(x, move), state.x[:, -1:]], 1), ends)
         change = trial.log_length - state.log_length
         accept = change <= torch.log1p((rho / 100).clamp_max(1e-3)) + 16 * eps
-        trial_delta = delta.clone()
-        if bool(accept.any()):
-            trial_delta[accept] = step(weight, trial[accept])
+        if bool(accept.all()):
+            trial_delta = step(weight, trial)
+        else:
+            trial_delta = delta.clone()
+            if bool(accept.any()):
+                trial_delta[accept] = step(weight, trial[accept])
         trial_rho = space._norm(trial.x[:, 1:-1], trial_delta).amax(1) / trial.segment.sum(1)
         accept &= trial_rho.isfinite()
         quiet = torch.where(accept, torch.where(change.abs() < still * tau, quiet + 1, 0), quiet)
@@ -137,6 +140,7 @@ def relax(
         shortest = torch.where(shorter, state.log_length, shortest)
         waited = torch.where(shorter, 0, waited + accept)
         delta = torch.where(accept[:, None, None], trial_delta, delta)
+        rho = torch.where(accept, trial_rho, rho)
     return out
 
 

@@ -46,7 +46,7 @@ class Weight:
 
     def _blocks(self, x: Tensor) -> tuple[Tensor, ...]:
         flat = x.reshape(-1, x.shape[-1])
-        return flat.split(ROWS) if flat.device.type == "cpu" and len(flat) else (flat,)
+        return flat.split(ROWS) if flat.device.type == "cpu" and len(flat) > ROWS else (flat,)
 
     @torch.no_grad()
     def log(self, x: Tensor) -> Tensor:
