@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geoflow.distances.components import joins, labels
 from geoflow.distances.neighbors import nearest
 from geoflow.distances.weight import Weight
 from manifolds import Euclidean, Manifold
@@ -25,8 +26,23 @@ def flat(space: Manifold, x: Tensor) -> Tensor:
     return space._units(x) if isinstance(space, Euclidean) else x
 
 
-def edge_log_cost(weight: Weight, x: Tensor, y: Tensor, log_x: Tensor, log_y: Tensor) -> Tensor:
-    """log of |xy| (λ_x + 4 λ_middle + λ_y) / 6, Simpson's rule: an interior node sees the gaps that end points don't."""
+EDGES = 2**17
+"""Edges measured at once: more would outweigh the points themselves."""
+
+
+def edge_log_cost(weight: Weight, x: Tensor, y: Tensor, log_x: Tensor, log_y: Tensor, edges: Tensor) -> Tensor:
+    """log of |xy| (λ_x + 4 λ_middle + λ_y) / 6, Simpson's rule: an interior node sees the gaps that end points don't.
+
+    Args:
+        weight: λ and the space.
+        x, y: points, ``(n, ambient)`` and ``(m, ambient)``.
+        log_x, log_y: log λ there.
+        edges: ``(edges, 2)``, from x[i] to y[j].
+    """
+    return torch.cat([_log_cost(weight, x[i], y[j], log_x[i], log_y[j]) for i, j in map(torch.t, edges.split(EDGES))])
+
+
+def _log_cost(weight: Weight, x: Tensor, y: Tensor, log_x: Tensor, log_y: Tensor) -> Tensor:
     direction = weight.space._log(x, y)
     log_middle = weight.log(weight.space._exp(x, direction / 2))
     total = torch.stack([log_x, log_middle + np.log(4.0), log_y]).logsumexp(0) - np.log(6.0)
@@ -70,7 +86,7 @@ def build(weight: Weight, points: Tensor, k: int, engine: str = "auto", strict: 
     _, index = nearest(coordinates, None, k, engine)
     start = torch.arange(n, device=nodes.device).repeat_interleave(k)
     pairs = _once(start, index.flatten(), n)
-    joins, sizes = _join(coordinates, pairs)
+    part, sizes = labels(pairs, n)
     if len(sizes) > 1:
         shown = ", ".join(map(str, sizes[:5])) + (" ..." if len(sizes) > 5 else "")
         if strict:
@@ -83,17 +99,16 @@ def build(weight: Weight, points: Tensor, k: int, engine: str = "auto", strict: 
             "closest pairs; raise neighbors= if they belong together.",
             stacklevel=4,
         )
-        pairs = torch.cat([pairs, joins])
+        pairs = torch.cat([pairs, joins(coordinates, part)])
     log_weight = weight.log(nodes)
     if not bool(log_weight.isfinite().all()):
         bad = int((~log_weight.isfinite()).sum())
         raise ValueError(
             f"FermatSpace: the log-density is not finite at {bad} of {n} points: drop them, or mend the density."
         )
-    i, j = pairs.T
-    log_cost = edge_log_cost(weight, nodes[i], nodes[j], log_weight[i], log_weight[j])
+    log_cost = edge_log_cost(weight, nodes, nodes, log_weight, log_weight, pairs)
     shift = float(log_cost.median())
-    return NeighborGraph(nodes, log_weight, node_of, _symmetric(i, j, log_cost - shift, n), shift, sizes)
+    return NeighborGraph(nodes, log_weight, node_of, _symmetric(pairs, log_cost - shift, n), shift, sizes)
 
 
 def _once(i: Tensor, j: Tensor, n: int) -> Tensor:
@@ -102,39 +117,12 @@ def _once(i: Tensor, j: Tensor, n: int) -> Tensor:
     return torch.stack([code // n, code % n], 1)
 
 
-def _symmetric(i: Tensor, j: Tensor, log_cost: Tensor, n: int) -> "csr_matrix":
+def _symmetric(pairs: Tensor, log_cost: Tensor, n: int) -> "csr_matrix":
     from scipy.sparse import csr_matrix
 
     cost = log_cost.double().exp().cpu().numpy()
-    a, b = i.cpu().numpy(), j.cpu().numpy()
+    a, b = pairs.cpu().numpy().T
     return csr_matrix((np.concatenate([cost, cost]), (np.concatenate([a, b]), np.concatenate([b, a]))), shape=(n, n))
-
-
-def _join(coordinates: Tensor, pairs: Tensor) -> tuple[Tensor, list[int]]:
-    """Closest pairs that join the components (Borůvka's spanning tree), and the components' sizes."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    n = len(coordinates)
-    added: list[Tensor] = []
-    sizes: list[int] | None = None
-    while True:
-        i, j = torch.cat([pairs, *added]).cpu().numpy().T
-        count, label = connected_components(coo_matrix((np.ones(len(i)), (i, j)), shape=(n, n)), directed=False)
-        size = np.bincount(label)
-        sizes = sizes if sizes is not None else sorted(size.tolist(), reverse=True)
-        if count == 1:
-            return (torch.cat(added) if added else pairs[:0]), sizes
-        labels = torch.as_tensor(label, device=coordinates.device)
-        bridges = []
-        for part in range(count):
-            if part == int(size.argmax()):
-                continue
-            inside, outside = (labels == part).nonzero()[:, 0], (labels != part).nonzero()[:, 0]
-            gap, near = nearest(coordinates[outside], coordinates[inside], 1)
-            best = int(gap.argmin())
-            bridges.append(torch.stack([inside[best], outside[near[best, 0]]]))
-        added.append(torch.stack(bridges))
 
 
 def shortest(
@@ -192,11 +180,12 @@ def attach(graph: NeighborGraph, weight: Weight, x: Tensor, k: int, engine: str)
     log_new = weight.log(fresh[new])
     i = torch.arange(len(new), device=x.device).repeat_interleave(near.shape[1])
     j = near[new].flatten()
-    log_cost = edge_log_cost(weight, fresh[new][i], graph.points[j], log_new[i], graph.log_weight[j])
+    spokes = torch.stack([i, j], 1)
+    log_cost = edge_log_cost(weight, fresh[new], graph.points, log_new, graph.log_weight, spokes)
     cost = (log_cost - graph.shift).double().exp().cpu().numpy()
-    spokes = csr_matrix((cost, (i.cpu().numpy(), j.cpu().numpy())), shape=(len(new), n))
+    rows = csr_matrix((cost, tuple(spokes.cpu().numpy().T)), shape=(len(new), n))
     return (
-        block_array([[graph.matrix, spokes.T], [spokes, None]], format="csr"),
+        block_array([[graph.matrix, rows.T], [rows, None]], format="csr"),
         node,
         torch.cat([graph.points, fresh[new]]),
     )

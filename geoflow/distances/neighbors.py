@@ -1,8 +1,5 @@
-"""Exact k nearest neighbours: a KD-tree in few dimensions, tiled torch elsewhere, KeOps on a GPU. One answer."""
+"""Exact k nearest neighbours, by whichever engine is fastest here: one door, one answer."""
 
-import functools
-import os
-import shutil
 import warnings
 from typing import Literal
 
@@ -10,9 +7,11 @@ import torch
 from torch import Tensor
 
 from geoflow import validate
+from geoflow.distances.neighbor_engines import by_faiss, by_keops, by_tree, why_not
+from geoflow.distances.neighbor_tiles import tiled
 
-Engine = Literal["auto", "kdtree", "torch", "keops"]
-ENGINES = ("auto", "kdtree", "torch", "keops")
+Engine = Literal["auto", "kdtree", "torch", "faiss", "keops"]
+ENGINES = ("auto", "kdtree", "torch", "faiss", "keops")
 
 
 def nearest(points: Tensor, queries: Tensor | None, k: int, engine: str = "auto") -> tuple[Tensor, Tensor]:
@@ -22,11 +21,13 @@ def nearest(points: Tensor, queries: Tensor | None, k: int, engine: str = "auto"
         points: ``(n, d)``.
         queries: ``(m, d)``; None asks for each point's neighbours other than itself.
         k: how many, at least one and at most the number of points there are to find.
-        engine: ``"kdtree"`` (SciPy), ``"torch"``, ``"keops"``, or ``"auto"``: the KD-tree on a CPU up to ten dimensions,
-            torch above, KeOps on a GPU where it works.
+        engine: ``"kdtree"`` (SciPy), ``"torch"`` (tiles of squared distances), ``"faiss"`` (its flat index; the extra
+            ``neighbors``), ``"keops"``, or ``"auto"``, the fastest of them here (see `choose`). One that does not work
+            here is replaced by that choice, with a warning.
 
-    All engines are exact: the tiled ones find a few candidates too many by the fast formula |a|² + |b|² − 2 a·b on
-    centred data, and choose among them by |a − b|. Cost: n log n in few dimensions, m n d otherwise.
+    All engines are exact: the fast formula |a|² + |b|² − 2 a·b only proposes candidates, which are compared by |a − b|, and
+    what its rounding could hide is sought again (see `proven`). Points at equal distances may come in any order.
+    Cost: n log n in few dimensions, m n d otherwise.
     """
     n = len(points)
     available = n - (queries is None)
@@ -37,16 +38,20 @@ def nearest(points: Tensor, queries: Tensor | None, k: int, engine: str = "auto"
         )
     if engine not in ENGINES:
         raise ValueError(f"nearest: engine must be one of {', '.join(ENGINES)}; got {engine!r}.")
-    chosen = _choose(points) if engine == "auto" else engine
-    if chosen == "keops" and not _keops_works(points.device.type):
-        warnings.warn(
-            "KeOps does not work here (no compiler, or no CUDA): neighbours are found by torch.", stacklevel=2
-        )
-        chosen = "torch"
     ask = points if queries is None else queries
-    find = {"kdtree": _kdtree, "torch": _tiled, "keops": _keops}[chosen]
-    index = find(points, ask, min(n, k + (queries is None)))
-    distance = (points[index] - ask[:, None]).square().sum(-1).sqrt()
+    device = points.device.type
+    trouble = why_not(engine, device)
+    chosen = choose(n, len(ask), points.shape[1], device) if engine == "auto" or trouble else engine
+    if trouble:
+        warnings.warn(f"{trouble}: neighbours are found by engine={chosen!r}.", stacklevel=2)
+    find = {"kdtree": by_tree, "torch": tiled, "faiss": by_faiss, "keops": by_keops}[chosen]
+    if len(ask):
+        with torch.no_grad():
+            index = find(points.detach(), ask.detach(), min(n, k + (queries is None)))
+    else:
+        index = torch.empty(0, k, dtype=torch.long, device=points.device)
+    rows = zip(ask.split(4096), index.split(4096), strict=True)
+    distance = torch.cat([torch.linalg.vector_norm(points[near] - each[:, None], dim=-1) for each, near in rows])
     if queries is None:
         itself = index == torch.arange(n, device=index.device)[:, None]
         distance = distance.masked_fill(itself, float("inf"))
@@ -54,58 +59,13 @@ def nearest(points: Tensor, queries: Tensor | None, k: int, engine: str = "auto"
     return distance[:, :k], index.gather(1, order)[:, :k]
 
 
-def _choose(points: Tensor) -> str:
-    if points.device.type == "cuda":
-        return "keops" if _keops_works("cuda") else "torch"
-    return "kdtree" if points.shape[1] <= 10 else "torch"
+def choose(n: int, m: int, dim: int, device: str) -> str:
+    """The engine that was fastest for m queries among n points in ``tests/bench``, whatever it searches.
 
-
-def _kdtree(points: Tensor, queries: Tensor, k: int) -> Tensor:
-    from scipy.spatial import cKDTree
-
-    _, index = cKDTree(points.cpu().numpy()).query(queries.cpu().numpy(), k=k, workers=-1)
-    return torch.as_tensor(index.reshape(len(queries), k), dtype=torch.long, device=points.device)
-
-
-def _tiled(points: Tensor, queries: Tensor, k: int) -> Tensor:
-    """Top k by the fast formula, with a margin, then by exact differences."""
-    center = points.mean(0)
-    a, b = queries - center, points - center
-    half = b.square().sum(1) / 2
-    margin = min(len(points), k + 8)
-    rows = max(16, int(2**23 // max(len(points), 1)) if points.device.type == "cpu" else 2**27 // len(points))
-    found = []
-    for block, original in zip(a.split(rows), queries.split(rows), strict=True):
-        near = torch.addmm(half, block, b.mT, alpha=-1).topk(margin, largest=False).indices
-        exact = (points[near] - original[:, None]).square().sum(-1)
-        found.append(near.gather(1, exact.topk(k, largest=False).indices))
-    return torch.cat(found) if found else torch.empty(0, k, dtype=torch.long, device=points.device)
-
-
-def _keops(points: Tensor, queries: Tensor, k: int) -> Tensor:
-    from pykeops.torch import LazyTensor
-
-    center = points.mean(0)
-    # K is compiled into the kernel: a few sizes serve all
-    size = next((s for s in (8, 16, 32, 64, 128) if s >= k), k)
-    size = size if size <= len(points) else k
-    a = LazyTensor((queries - center)[:, None].contiguous())
-    b = LazyTensor((points - center)[None].contiguous())
-    near = ((a - b) ** 2).sum(-1).argKmin(size, dim=1)
-    exact = (points[near] - queries[:, None]).square().sum(-1)
-    return near.gather(1, exact.topk(k, largest=False).indices)
-
-
-@functools.cache
-def _keops_works(device: str) -> bool:
-    """Whether KeOps can compile and run here: tried once on eight points."""
-    if device == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None:
-        return False
-    try:
-        import pykeops
-
-        pykeops.set_verbose(False)
-        x = torch.arange(8.0, device=device)[:, None]
-        return _keops(x, x, 1).flatten().tolist() == list(range(8))
-    except Exception:  # KeOps raises whatever its compiler chain raises
-        return False
+    The tree pays where it is asked often enough to be worth planting, and while it need not look at most of its leaves: in
+    up to seven dimensions, or twelve with few points. Data that fill fewer dimensions than they have favour it further:
+    say so by ``engine="kdtree"``. On a GPU KeOps, where it works.
+    """
+    if device == "cuda":
+        return "torch" if why_not("keops", device) else "keops"
+    return "kdtree" if m >= 256 and dim <= (12 if n <= 4000 else 7) else "torch"

@@ -252,18 +252,6 @@ def test_unconverged_paths_are_told() -> None:
     assert not bool(found.converged)
 
 
-def test_keops_falls_back_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    from geoflow.distances import neighbors
-
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    neighbors._keops_works.cache_clear()
-    points = torch.randn(50, 3)
-    with pytest.warns(UserWarning, match="KeOps does not work here"):
-        distance, _ = neighbors.nearest(points, None, 4, "keops")
-    assert torch.equal(distance, neighbors.nearest(points, None, 4, "torch")[0])
-    neighbors._keops_works.cache_clear()
-
-
 def test_a_flow_makes_a_space_and_is_kept_in_its_dtype() -> None:
     torch.manual_seed(0)
     flow = realnvp(3, activation="silu", depth=2, hidden=(8,))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from geoflow import GaussianMixture, StandardNormal
-from geoflow.distances import FermatSpace, alpha_from_power, nearest, power_from_alpha, power_from_metric
+from geoflow.distances import FermatSpace, alpha_from_power, power_from_alpha, power_from_metric
 from geoflow.distances.geodesics import jittered_line
 from geoflow.distances.relax import relax
 from geoflow.distances.steps import laplacian_step, newton_step
@@ -194,23 +194,6 @@ def test_exponents_convert() -> None:
     assert power_from_metric(1.0) == 0.5
     assert FermatSpace(StandardNormal(4)).power == 0.25
     assert FermatSpace(StandardNormal(4), intrinsic_dim=2).power == 0.5
-
-
-@pytest.mark.parametrize("dim", [1, 2, 16])
-def test_neighbour_engines_agree_with_scipy(dim: int, dtype: torch.dtype) -> None:
-    from scipy.spatial import cKDTree
-
-    g = torch.Generator().manual_seed(dim)
-    points = 100 + torch.randn(700, dim, generator=g, dtype=torch.float64).to(dtype)
-    queries = 100 + torch.randn(50, dim, generator=g, dtype=torch.float64).to(dtype)
-    theirs, _ = cKDTree(points.double().numpy()).query(queries.double().numpy(), k=7)
-    for engine in ("kdtree", "torch", "auto"):
-        distance, index = nearest(points, queries, 7, engine)
-        torch.testing.assert_close(distance.double(), torch.as_tensor(theirs), rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close((points[index] - queries[:, None]).norm(dim=-1), distance)
-        own, itself = nearest(points, None, 7, engine)
-        assert not bool((itself == torch.arange(700)[:, None]).any())
-        assert bool((own.diff(dim=1) >= 0).all())
 
 
 def test_scale_of_a_table_is_that_of_its_standardised_rows() -> None:
