@@ -55,13 +55,16 @@ def compare(
 
 
 def mixture_by_bic(
-    train: Tensor, covariance: Literal["full", "diagonal"] = "full", most: int = 12, seed: int = 0
+    train: Tensor, covariance: Literal["full", "diagonal"] = "full", most: int = 12, seed: int = 0, floor: float = 1e-6
 ) -> GaussianMixture:
-    """The mixture with the lowest Bayesian information criterion on the rows; stops after three that are worse."""
+    """The mixture with the lowest Bayesian information criterion on the rows; stops after three that are worse.
+
+    `floor` is the least variance of a component, in standardised columns.
+    """
     n, dim = train.shape
     best, lowest, worse = None, float("inf"), 0
     for k in range(1, max(1, min(most, n // 2)) + 1):
-        mixture = GaussianMixture(dim, k, covariance, seed=seed).to(train)
+        mixture = GaussianMixture(dim, k, covariance, floor, seed).to(train)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # EM that stops at its limit is still a start for the comparison
             mixture.prepare(train)

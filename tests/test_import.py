@@ -18,7 +18,8 @@ EVERYTHING = """
 import importlib, pkgutil, geoflow, manifolds
 for package in (geoflow, manifolds):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if not module.name.endswith(("__main__", "interop.sklearn")):  # the estimator is a class of scikit-learn's
+        name = module.name  # estimators are classes of scikit-learn's
+        if not name.endswith(("__main__", "interop.sklearn")) and "interop.fermat_" not in name:
             importlib.import_module(module.name)
 """
 

@@ -141,6 +141,16 @@ def plane(space: Manifold, x: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Ten
     return first, across / space._norm(x, across)[:, None]
 
 
+def warn_unconverged(converged: Tensor) -> None:
+    """Paths that still moved."""
+    if not bool(converged.all()):
+        warnings.warn(
+            f"FermatSpace: {int((~converged).sum())} of {len(converged)} paths did not converge, so their lengths may be too "
+            "long. Raise max_iter, or smooth the density (a flow with activation='silu').",
+            stacklevel=4,
+        )
+
+
 def warn_lost(end: Tensor) -> None:
     """Geodesics that could not go on."""
     lost = int(end.isnan().any(-1).sum())

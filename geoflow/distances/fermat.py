@@ -1,5 +1,6 @@
 """`FermatSpace`: a density makes a space, in which straight means through where the data are."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from geoflow import validate
 from geoflow.density import reference as reference_tensor
 from geoflow.distances import doors
 from geoflow.distances import graph as graphs
+from geoflow.distances.bulk import Bulk
 from geoflow.distances.exponents import check_power
 from geoflow.distances.geodesics import (
     Solution,
@@ -20,9 +22,10 @@ from geoflow.distances.geodesics import (
     segment_log_cost,
     solve_pairs,
 )
-from geoflow.distances.geometry import Geometry, Method
+from geoflow.distances.geometry import Method
 from geoflow.distances.line import line_log_length
-from geoflow.distances.neighbors import ENGINES, nearest
+from geoflow.distances.neighbors import ENGINES
+from geoflow.distances.parallel import over_rows
 from geoflow.distances.relax import at_length, resample
 from geoflow.distances.sample import sample_dist
 from geoflow.distances.score_network import ScoreNetwork
@@ -32,7 +35,7 @@ from manifolds import Euclidean, Manifold
 
 
 @register
-class FermatSpace(Geometry):
+class FermatSpace(Bulk):
     """The space a density makes: ds = (p / e^c)^{-β} |dx|, short where data are likely.
 
         d(x, y) = inf over curves ∫ p(γ)^{-β} |γ'| dt
@@ -62,7 +65,8 @@ class FermatSpace(Geometry):
         strict: refuse a disconnected graph instead of joining it with a warning.
 
     Cost of a relaxed distance: about 10 to 40 iterations of a score call at M points and a `log_prob` call at M points;
-    far cheaper in batches. The verbs of a curved space, `exp`, `log`, `metric` and others, are those of `Geometry`.
+    far cheaper in batches. The verbs of a curved space, `exp`, `log`, `metric` and others, are those of `Geometry`;
+    `pairwise`, `knn`, `landmarks`, and graphs in and out, those of `Bulk`.
 
     >>> from geoflow import StandardNormal
     >>> space = FermatSpace(StandardNormal(2))
@@ -134,7 +138,9 @@ class FermatSpace(Geometry):
 
     # -- distances ----------------------------------------------------------------------------------------------
 
-    def dist(self, x: Tensor, y: Tensor, method: Method = "relax", mu: float | None = None) -> Tensor:
+    def dist(
+        self, x: Tensor, y: Tensor, method: Method = "relax", mu: float | None = None, *, n_jobs: int | None = None
+    ) -> Tensor:
         """Fermat distances ``(*batch)`` between points that broadcast against each other.
 
         Args:
@@ -145,10 +151,11 @@ class FermatSpace(Geometry):
                 literature's estimate from the points alone, n^β Σ |Δ|^α / μ.
             mu: the percolation constant μ(d, α) of "sample"; known for d = 1, where it is Γ(α + 1). Without it other
                 dimensions get un-normalised values.
+            n_jobs: workers for relaxed distances, see `pairwise`.
         """
         x, y, batch = self._pairs(x, y, "dist")
         if method == "relax":
-            return _Length.apply(x, y, self).reshape(batch)
+            return _Length.apply(x, y, self, n_jobs).reshape(batch)
         x, y = x.detach(), y.detach()
         if method == "line":
             return doors.lengths(line_log_length(self._need_density("line"), x, y)).reshape(batch)
@@ -174,7 +181,14 @@ class FermatSpace(Geometry):
 
     @torch.no_grad()
     def solve(
-        self, x: Tensor, y: Tensor, start: str | Tensor = "auto", *, tol: float | None = None, max_iter: int = 200
+        self,
+        x: Tensor,
+        y: Tensor,
+        start: str | Tensor = "auto",
+        *,
+        tol: float | None = None,
+        max_iter: int = 200,
+        n_jobs: int | None = None,
     ) -> Solution:
         """Geodesics with the facts of how they were found.
 
@@ -184,6 +198,7 @@ class FermatSpace(Geometry):
                 the shorter; ``"graph"``, ``"line"``, or paths ``(*batch, K, ambient)`` from x to y.
             tol, max_iter: of the relaxation (see `relax`), on each of the two grids. After the first 60 iterations paths
                 that still move take Newton-like steps, each of which costs as many scores a node as there are dimensions.
+            n_jobs: workers for blocks of pairs, see `pairwise`.
         """
         given = start if isinstance(start, Tensor) else None
         if given is None and start not in ("auto", "graph", "line"):
@@ -203,6 +218,22 @@ class FermatSpace(Geometry):
             if start == "graph":
                 raise ValueError("FermatSpace.solve: start='graph' needs points= and a density with log_prob.")
             kinds = [k for k in kinds if k != "graph"]
+        if "graph" in kinds:
+            self._need_graph()
+        call = functools.partial(self._solve, kinds=kinds, tol=tol, max_iter=max_iter)
+        parts = over_rows(call, (x, y, given), n_jobs)
+        path, length, converged, iterations = (torch.cat([p[k] for p in parts]) for k in range(4))
+        doors.warn_unconverged(converged)
+        graph_length = torch.cat([p[4] for p in parts]).reshape(batch) if "graph" in kinds else None
+        names = [name for p in parts for name in p[5]]
+        path = path.reshape(*batch, *path.shape[1:])
+        facts = (length.reshape(batch), converged.reshape(batch), iterations.reshape(batch), graph_length, names)
+        return Solution(path, *facts)
+
+    def _solve(
+        self, x: Tensor, y: Tensor, given: Tensor | None, kinds: list[str], tol: float | None, max_iter: int
+    ) -> tuple[Any, ...]:
+        """Path, length, convergence, iterations, graph's length and start for rows of pairs."""
         graph_log, walks = self._walk(x, y) if "graph" in kinds else (None, [])
         starts: dict[str, Callable[[Tensor], Tensor]] = {
             "graph": lambda rows: from_walks(self.space, [walks[i] for i in rows.tolist()], self.nodes),
@@ -211,86 +242,8 @@ class FermatSpace(Geometry):
         }
         chosen = {kind: starts[kind] for kind in kinds}
         found, names = solve_pairs(self._weight(), x, y, chosen, self.nodes, self.extrapolate, tol, max_iter)
-        return Solution(
-            found.path.reshape(*batch, *found.path.shape[1:]),
-            doors.lengths(found.log_length).reshape(batch),
-            found.converged.reshape(batch),
-            found.iterations.reshape(batch),
-            None if graph_log is None else doors.lengths(graph_log).reshape(batch),
-            names,
-        )
-
-    def pairwise(self, x: Tensor | None = None, y: Tensor | None = None, method: Method = "graph") -> Tensor:
-        """All distances ``(n, m)`` between rows of x and of y (None: the points; y = None: x).
-
-        "graph" costs a run of Dijkstra's algorithm per row of the smaller side; the other methods work pair by pair.
-        """
-        x = self._rows(x, "pairwise")
-        same = y is None
-        y = x if y is None else self._rows(y, "pairwise")
-        if len(x) * len(y) > 4e8:
-            raise ValueError(
-                f"FermatSpace.pairwise: {len(x)} × {len(y)} distances are more than 4e8: ask for blocks of rows."
-            )
-        if method != "graph":
-            if same:
-                i, j = torch.triu_indices(len(x), len(x), 1, device=x.device)
-                out = x.new_zeros(len(x), len(x))
-                out[i, j] = out[j, i] = self.dist(x[i], x[j], method).detach()
-                return out
-            return self.dist(x[:, None], y[None], method).detach()
-        from scipy.sparse.csgraph import dijkstra
-
-        if len(y) < len(x):
-            return self.pairwise(y, x, method).mT
-        graph, weight = self._need_graph(), self._need_density("graph")
-        matrix, node, _ = graphs.attach(graph, weight, torch.cat([x, y]), self.neighbors, self.knn_engine)
-        lengths = dijkstra(matrix, directed=True, indices=node[: len(x)])[:, node[len(x) :]]
-        return doors.lengths(torch.as_tensor(lengths, dtype=x.dtype, device=x.device).log() + graph.shift)
-
-    def knn(
-        self, q: Tensor, k: int, method: Method = "relax", candidates: int | None = None, max_iter: int = 60
-    ) -> tuple[Tensor, Tensor]:
-        """Fermat distances and indices ``(m, k)`` of the k points nearest to each query in this space.
-
-        Args:
-            q: queries ``(m, ambient)``; one that is itself a point finds itself first.
-            k: how many.
-            method: how candidates are measured (see `dist`).
-            candidates: points nearest in the underlying space that are measured; None is 4 k + 8. Only these can be
-                found: near points that are apart in the underlying space are missed if it is too low.
-            max_iter: of the relaxation; the default ranks by the cheap steps alone, which suffices on smooth densities.
-        """
-        points = self._rows(None, "knn")
-        q = self._rows(q, "knn")
-        k = validate.count(k, "FermatSpace.knn", "k", 1)
-        if k > len(points):
-            raise ValueError(f"FermatSpace.knn: k = {k} is more than the {len(points)} points: lower it.")
-        pool = min(len(points), candidates or 4 * k + 8)
-        if pool < k:
-            raise ValueError(f"FermatSpace.knn: candidates = {candidates} must be at least k = {k}.")
-        _, index = nearest(graphs.flat(self.space, points), graphs.flat(self.space, q), pool, self.knn_engine)
-        if method == "relax":
-            measured = self.solve(q[:, None], points[index], max_iter=max_iter).length
-        else:
-            measured = self.dist(q[:, None], points[index], method).detach()
-        order = measured.argsort(1)[:, :k]
-        return measured.gather(1, order), index.gather(1, order)
-
-    def graph(self) -> Any:
-        """The neighbour graph as a networkx graph: nodes are the distinct points (attribute ``point``), edges carry
-        ``weight``, their Fermat length; ``.graph["components"]`` has the sizes of the parts before they were joined."""
-        import networkx as nx
-
-        own = self._need_graph()
-        coo = own.matrix.tocoo()
-        out = nx.Graph(components=own.components, power=self.power)
-        out.add_nodes_from((i, {"point": p}) for i, p in enumerate(own.points.cpu().numpy()))
-        scale = math.exp(own.shift)
-        out.add_weighted_edges_from(
-            (int(i), int(j), float(w) * scale) for i, j, w in zip(coo.row, coo.col, coo.data, strict=True) if i < j
-        )
-        return out
+        graph_length = None if graph_log is None else doors.lengths(graph_log)
+        return found.path, doors.lengths(found.log_length), found.converged, found.iterations, graph_length, names
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -350,7 +303,7 @@ class FermatSpace(Geometry):
         return graphs.shortest(self._need_graph(), self._need_density("graph"), x, y, self.neighbors, self.knn_engine)
 
     @torch.no_grad()
-    def _shortest(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _shortest(self, x: Tensor, y: Tensor, n_jobs: int | None = None) -> tuple[Tensor, Tensor]:
         """Lengths ``(B,)`` and paths of the method "relax", which one dimension and power zero know without relaxing."""
         straight = self.power == 0 and self.density is not None
         if straight or (isinstance(self.space, Euclidean) and self.space.dim == 1 and self.density is not None):
@@ -359,7 +312,7 @@ class FermatSpace(Geometry):
             length = self.space._dist(x, y) if straight else doors.lengths(line_log_length(weight, x, y))
             t = torch.linspace(0, 1, 5, dtype=x.dtype, device=x.device)[:, None]
             return length, self.space._exp(x[:, None], t * self.space._log(x, y)[:, None])
-        solution = self.solve(x, y)
+        solution = self.solve(x, y, n_jobs=n_jobs)
         return solution.length, solution.path
 
 
@@ -367,16 +320,16 @@ class _Length(torch.autograd.Function):
     """The distance, with the envelope theorem's gradient: what the end points' own motion adds to the length."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, space: FermatSpace) -> Tensor:
-        length, path = space._shortest(x.detach(), y.detach())
+    def forward(ctx: Any, x: Tensor, y: Tensor, space: FermatSpace, n_jobs: int | None) -> Tensor:
+        length, path = space._shortest(x.detach(), y.detach(), n_jobs)
         ctx.space = space
         ctx.save_for_backward(path)
         return length
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # type: ignore[override]
         (path,) = ctx.saved_tensors
         weight = ctx.space._need_density("the gradient of dist")
         gx = grad[:, None] * end_gradient(weight, path) if ctx.needs_input_grad[0] else None
         gy = grad[:, None] * end_gradient(weight, path.flip(1)) if ctx.needs_input_grad[1] else None
-        return gx, gy, None
+        return gx, gy, None, None

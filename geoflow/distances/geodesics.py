@@ -1,7 +1,6 @@
 """From pairs of points to geodesics: starting paths, relaxation on two grids, the better start, extrapolation."""
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
@@ -140,12 +139,6 @@ def solve_pairs(
             getattr(found, field.name)[rows] = getattr(block, field.name)
         for i, name in zip(rows.tolist(), chosen, strict=True):
             names[i] = name
-    if not bool(found.converged.all()):
-        warnings.warn(
-            f"FermatSpace: {int((~found.converged).sum())} of {len(x)} paths did not converge, so their lengths may be too "
-            "long. Raise max_iter, or smooth the density (a flow with activation='silu').",
-            stacklevel=4,
-        )
     return found, names
 
 

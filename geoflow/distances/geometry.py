@@ -23,13 +23,20 @@ class Geometry(nn.Module, ABC):
 
     @abstractmethod
     def solve(
-        self, x: Tensor, y: Tensor, start: str | Tensor = "auto", *, tol: float | None = None, max_iter: int = 200
+        self,
+        x: Tensor,
+        y: Tensor,
+        start: str | Tensor = "auto",
+        *,
+        tol: float | None = None,
+        max_iter: int = 200,
+        n_jobs: int | None = None,
     ) -> Solution:
         """Geodesics with the facts of how they were found."""
 
     @abstractmethod
     def pairwise(self, x: Tensor | None = None, y: Tensor | None = None, method: Method = "graph") -> Tensor:
-        """All distances ``(n, m)``."""
+        """All distances ``(n, m)`` between rows."""
 
     @abstractmethod
     def _weight(self) -> Weight | ScoreWeight: ...
