@@ -11,7 +11,10 @@ from matplotlib.figure import Figure
 
 from geoflow import GaussianMixture, StandardNormal, datasets, plots
 from geoflow.distances import FermatSpace
+from geoflow.distributions import VonMisesFisher
 from geoflow.train import History
+from manifolds import Euclidean, Sphere
+from tests.oracles.fermat_rows import mixture_a
 
 
 @pytest.fixture
@@ -78,6 +81,102 @@ def test_geodesics_take_a_solution(ax):
     middle = lines(ax)["geodesic"].get_xydata()
     middle = middle[len(middle) // 2]
     assert np.linalg.norm(middle) < np.sqrt(2), "the geodesic bends towards the mean"
+
+
+@pytest.fixture
+def square():
+    import networkx as nx
+
+    graph = nx.cycle_graph(4)
+    nx.set_node_attributes(graph, {0: [0, 0, 1], 1: [0, 1, 0], 2: [1, 0, 0], 3: [0, 0, -1]}, "point")
+    return graph
+
+
+def test_graphs_show_their_edges(ax, square):
+    points = StandardNormal(3).sample(30, generator=torch.Generator().manual_seed(0))
+    space = FermatSpace(StandardNormal(3), points=points, neighbors=5)
+    plots.plot_graph(space, ax, columns=(2, 0))
+    drawn = np.array(ax.collections[0].get_segments())
+    graph = space.graph()
+    assert len(drawn) == graph.number_of_edges()
+    i, j = next(iter(graph.edges))
+    assert np.array_equal(drawn[0], [graph.nodes[k]["point"][[2, 0]] for k in (i, j)])
+    seen = plots.plot_graph(square, globe=plots.Globe([1.0, 1.0, 1.0])).collections[0].get_segments()
+    assert len(seen) == 2, "edges to what lies behind are left out"
+    square.add_node(4)
+    with pytest.raises(ValueError, match="attribute point="):
+        plots.plot_graph(square)
+
+
+def test_globes_show_the_near_half():
+    x = Sphere(2).sample_uniform(200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    globe = plots.Globe([0.2, -0.5, 0.4])
+    flat = globe(x)
+    near = np.isfinite(flat).all(-1)
+    assert np.array_equal(near, (x @ torch.tensor([0.2, -0.5, 0.4]).double() > 0).numpy())
+    assert np.allclose(globe.lift(torch.as_tensor(flat[near])), x[near])
+    assert np.allclose(globe([0.0, 0.0, 1.0])[0], 0), "north is up"
+    assert np.isfinite(plots.Globe([0.0, 0.0, 1.0]).view).all()
+    for bad in ([1.0, 0.0], [0.0, 0.0, 0.0]):
+        with pytest.raises(ValueError, match="one point"):
+            plots.Globe(bad)
+    with pytest.raises(ValueError, match="of the sphere"):
+        globe(torch.zeros(4, 2))
+
+
+def test_densities_on_a_globe_are_inside_its_rim(ax):
+    north = torch.tensor([0.0, 0.0, 1.0])
+    plots.plot_density(VonMisesFisher(north, 4.0), ax, globe=plots.Globe([0.0, 1.0, 1.0]), points=-north[None])
+    field = ax.collections[0]
+    inner = field.get_paths()[-1].vertices.mean(0)
+    assert np.allclose(inner, plots.Globe([0.0, 1.0, 1.0])(north), atol=0.1)
+    assert field.get_clip_path() is not None
+    assert ax.get_aspect() == 1
+
+
+def balls(ax):
+    """Level lines by their radii."""
+    drawn = next(c for c in ax.collections if hasattr(c, "levels"))
+    return {r: torch.as_tensor(p.vertices) for r, p in zip(drawn.levels, drawn.get_paths(), strict=True)}
+
+
+@pytest.mark.parametrize("on", ["plane", "sphere"])
+def test_balls_are_level_lines_of_the_distance(ax, on):
+    centre = torch.tensor([1.0, -0.5] if on == "plane" else [0.1, 0.2, 0.97], dtype=torch.float64)
+    globe = None if on == "plane" else plots.Globe([0.3, 0.3, 1.0])
+    if globe is None:
+        space = FermatSpace(mixture_a(), power=0.5)
+    else:
+        centre = Sphere(2).project(centre)
+        space = FermatSpace(VonMisesFisher(centre, 2.0))
+    plots.plot_fermat_ball(space, centre, ax, limits=((-3, 3), (-3, 3)), globe=globe, radii=[0.5, 1.0])
+    for radius, line in balls(ax).items():
+        some = line[:: max(1, len(line) // 8)]
+        some = some if globe is None else globe.lift(some)
+        assert torch.allclose(space.dist(centre, some), torch.full((len(some),), radius).double(), rtol=0.02)
+
+
+def test_balls_by_other_distances(ax):
+    """Any space, any method; as many radii as fit, and what lies outside of the density's support is infinitely far."""
+    plots.plot_fermat_ball(Euclidean(2), torch.zeros(2), ax, radii=2, limits=((-2, 2), (-3, 3)), label=False)
+    assert np.allclose(list(balls(ax)), [1, 2], rtol=1e-3)
+    points = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
+    space = FermatSpace(StandardNormal(2), points=points, neighbors=8)
+    by_graph = plots.plot_fermat_ball(space, points[0], method="graph", resolution=11, radii=1)
+    assert by_graph.get_xlim()[1] > 2
+    from tests.oracles.fermat_rows import Formula
+
+    half = FermatSpace(Formula(lambda x: (x[..., 0] > 0).to(x).log()), space=Euclidean(2))
+    drawn = balls(plots.plot_fermat_ball(half, torch.tensor([0.5, 0.0]), limits=((-1, 1), (-1, 1)), radii=[0.4]))
+    assert drawn[0.4][:, 0].min() > -0.05
+    for centre, limits, words in (
+        (torch.zeros(3), None, r"a centre \(2,\) in the plane"),
+        (torch.zeros(2), None, "pass limits="),
+    ):
+        with pytest.raises(ValueError, match=words):
+            plots.plot_fermat_ball(half, centre, limits=limits)
+    with pytest.raises(ValueError, match="far side"):
+        plots.plot_fermat_ball(Sphere(2), -torch.eye(3)[2], globe=plots.Globe([0, 0, 1]))
 
 
 def test_along_draws_log_p_over_the_share_of_the_way(ax):
