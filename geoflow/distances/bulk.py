@@ -68,7 +68,7 @@ class Bulk(Geometry):
             allow_large: make a table of more than 4·10⁸ entries, with a warning that says its size.
         """
         x = self._rows(x, "pairwise")
-        given = None if y is None else self._rows(y, "pairwise")
+        given = None if y is None else self._rows(y, "pairwise", "y")
         y = x if given is None else given
         target = Target((len(x), len(y)), x, out, allow_large)
         if landmarks is not None:
@@ -115,14 +115,15 @@ class Bulk(Geometry):
             n_jobs: workers, see `pairwise`.
         """
         points = self._rows(None, "knn")
-        q = self._rows(q, "knn")
+        q = self._rows(q, "knn", "q")
         k = validate.count(k, "FermatSpace.knn", "k", 1)
         if k > len(points):
             raise ValueError(f"FermatSpace.knn: k = {k} is more than the {len(points)} points: lower it.")
         if method == "graph":
             log_length, near = nearest_along_graph(self._need_graph(), self._tie(q), k, n_jobs)
             return doors.lengths(torch.from_numpy(log_length).to(q)), torch.from_numpy(near).to(q.device)
-        pool = min(len(points), candidates or 4 * k + 8)
+        most = 4 * k + 8 if candidates is None else validate.count(candidates, "FermatSpace.knn", "candidates", 1)
+        pool = min(len(points), most)
         if pool < k:
             raise ValueError(f"FermatSpace.knn: candidates = {candidates} must be at least k = {k}.")
         _, index = nearest(graphs.flat(self.space, points), graphs.flat(self.space, q), pool, self.knn_engine)

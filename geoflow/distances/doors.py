@@ -16,8 +16,16 @@ from geoflow.metrics.intrinsic_dimension import METHODS, Method, intrinsic_dimen
 from manifolds import Euclidean, Manifold
 
 
-def check_density(density: Any, score: Any) -> None:
-    """A density with an exact, unconditional log_prob; or a score."""
+def check_density(density: Any, score: Any, space: Any = None) -> None:
+    """A density with an exact, unconditional log_prob; or a score; and a space, if there is one."""
+    if space is not None and not isinstance(space, Manifold):
+        raise TypeError(
+            f"FermatSpace: space= takes a manifold, such as Euclidean(dim) or Sphere(2), got {type(space).__name__}."
+        )
+    if isinstance(density, type):
+        raise TypeError(
+            f"FermatSpace expects a density, got the class {density.__name__}: make one, {density.__name__}(...)."
+        )
     if isinstance(score, Sampler) and not isinstance(score, ScoreNetwork):
         raise TypeError(
             f"FermatSpace: score= takes a function or a ScoreNetwork, got {type(score).__name__}: pass its .score."
@@ -66,6 +74,8 @@ def dimension(given: float | Method | None, space: Manifold, points: Tensor | No
         if points is None:
             raise ValueError(f"FermatSpace: intrinsic_dim={given!r} is estimated from points=: pass them, or a number.")
         return intrinsic_dimension(flat(space, points), given).dim
+    if given is not None and (isinstance(given, bool) or not isinstance(given, (int, float))):
+        raise TypeError(f"FermatSpace: intrinsic_dim must be a number above 0, or 'twonn' or 'mle', got {given!r}.")
     if given is not None and not (math.isfinite(given) and given > 0):
         raise ValueError(f"FermatSpace: intrinsic_dim must be a number above 0, got {given!r}.")
     return float(given or space.dim)
@@ -116,8 +126,62 @@ def check_ends(weight: Weight | ScoreWeight, x: Tensor, y: Tensor) -> None:
             )
 
 
+def check_effort(tol: Any, max_iter: Any) -> None:
+    """How long relaxation may take, and when it may stop."""
+    validate.count(max_iter, "FermatSpace.solve", "max_iter", 1)
+    if tol is not None and not (isinstance(tol, (int, float)) and 0 < tol < math.inf):
+        raise ValueError(f"FermatSpace.solve: tol must be a number above 0, or None for 1e-6; got {tol!r}.")
+
+
+def check_constant(mu: Any) -> None:
+    """The percolation constant."""
+    if mu is not None and not (isinstance(mu, (int, float)) and 0 < mu < math.inf):
+        raise ValueError(f"FermatSpace.dist: mu must be a number above 0, or None if it is not known; got {mu!r}.")
+
+
+def fractions(t: Any, like: Tensor) -> Tensor:
+    """Shares of a way, within rounding of [0, 1]."""
+    t = torch.as_tensor(t, dtype=like.dtype, device=like.device)
+    slack = 8 * torch.finfo(t.dtype).eps
+    if not bool(((t >= -slack) & (t <= 1 + slack)).all()):
+        raise ValueError(
+            f"FermatSpace.geodesic: t must be in [0, 1], from x to y, got values from {float(t.min()):.4g} to "
+            f"{float(t.max()):.4g}: beyond the ends use exp(x, t * log(x, y))."
+        )
+    return t
+
+
+def starts(given: Tensor, batch: torch.Size) -> Tensor:
+    """Starting paths ``(*batch, K, ambient)`` as rows ``(B, K, ambient)``."""
+    if given.ndim < 2 or given.shape[-2] < 2:
+        raise ValueError(
+            f"FermatSpace.solve: paths in `start` have two points at least, (*batch, K, ambient); got {tuple(given.shape)}."
+        )
+    try:
+        return given.expand(*batch, *given.shape[-2:]).reshape(-1, *given.shape[-2:])
+    except RuntimeError:
+        raise ValueError(
+            f"FermatSpace.solve: paths in `start` (*batch, K, ambient) for pairs of batch {tuple(batch)}; got "
+            f"{tuple(given.shape)}."
+        ) from None
+
+
+def some(x: Tensor, verb: str) -> Tensor:
+    """Rows, at least one."""
+    if not len(x):
+        raise ValueError(f"FermatSpace.{verb} of no rows: pass at least one.")
+    return x
+
+
 def lengths(log_length: Tensor) -> Tensor:
     """Lengths from their logs; one beyond the dtype is an error that names the cure."""
+    lost = log_length.isnan() | (log_length == math.inf)
+    if bool(lost.any()):
+        raise ValueError(
+            f"FermatSpace: {int(lost.sum())} of {lost.numel()} ways (first: {int(lost.flatten().nonzero()[0])}) lead through "
+            "places where the log-density is not finite, or so low that their cost is beyond all numbers: pass points=, or "
+            "solve(start=...), for ways around these, or a density that is positive between the ends."
+        )
     length = log_length.exp()
     if bool(length.isinf().any()) or bool(((length == 0) & log_length.isfinite()).any()):
         raise ValueError(

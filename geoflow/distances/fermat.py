@@ -95,7 +95,7 @@ class FermatSpace(Bulk):
         strict: bool = False,
     ) -> None:
         super().__init__()
-        doors.check_density(density, score)
+        doors.check_density(density, score, space)
         told = density if density is not None else score
         like = reference_tensor(told) if isinstance(told, nn.Module) else None
         if points is not None:
@@ -157,11 +157,14 @@ class FermatSpace(Bulk):
         if method == "relax":
             return _Length.apply(x, y, self, n_jobs).reshape(batch)
         x, y = x.detach(), y.detach()
+        if method in ("line", "graph"):
+            doors.check_ends(self._need_density(method), x, y)
         if method == "line":
             return doors.lengths(line_log_length(self._need_density("line"), x, y)).reshape(batch)
         if method == "graph":
             return doors.lengths(self._walk(x, y)[0]).reshape(batch)
         if method == "sample":
+            doors.check_constant(mu)
             how = (self.power, self._dim, self.neighbors, self.knn_engine, self.strict, mu)
             return sample_dist(self.space, self._rows(None, "dist"), x, y, *how).reshape(batch)
         raise ValueError(f"FermatSpace.dist: method must be relax, graph, line or sample; got {method!r}.")
@@ -170,7 +173,7 @@ class FermatSpace(Bulk):
         """The point at fraction `t` of the Fermat length on the way from x to y; `t` broadcasts with the batch."""
         solution = self.solve(x, y)
         batch = solution.length.shape
-        t = torch.as_tensor(t, dtype=solution.path.dtype, device=solution.path.device)
+        t = doors.fractions(t, solution.path)
         wide = torch.broadcast_shapes(batch, t.shape)
         path = solution.path.expand(*wide, *solution.path.shape[-2:]).reshape(-1, *solution.path.shape[-2:])
         log_cost = segment_log_cost(self._weight(), path)
@@ -207,10 +210,11 @@ class FermatSpace(Bulk):
             )
         x, y, batch = self._pairs(x, y, "solve")
         x, y = x.detach(), y.detach()
+        doors.check_effort(tol, max_iter)
         doors.check_ends(self._weight(), x, y)
         if given is not None:
             given = validate.points(given, self.space.ambient_dim, "FermatSpace.solve", "start", x)
-            given = given.expand(*batch, *given.shape[-2:]).reshape(-1, *given.shape[-2:])
+            given = doors.starts(given, batch)
             if not (torch.allclose(given[:, 0], x) and torch.allclose(given[:, -1], y)):
                 raise ValueError("FermatSpace.solve: the paths in `start` must begin at x and end at y.")
         kinds = ["given"] if given is not None else ["graph", "line"] if start == "auto" else [str(start)]
@@ -289,12 +293,12 @@ class FermatSpace(Bulk):
     def _pairs(self, x: Any, y: Any, verb: str) -> tuple[Tensor, Tensor, torch.Size]:
         return doors.pairs(self.space, x, y, verb, self._like())
 
-    def _rows(self, x: Any, verb: str) -> Tensor:
+    def _rows(self, x: Any, verb: str, name: str = "x") -> Tensor:
         if x is None:
             if self.points is None:
                 raise ValueError(f"FermatSpace.{verb}: pass rows, or build the space with points=.")
             return self.points
-        x = validate.points(x, self.space.ambient_dim, f"FermatSpace.{verb}", like=self.points).detach()
+        x = validate.points(x, self.space.ambient_dim, f"FermatSpace.{verb}", name, like=self.points).detach()
         if x.ndim != 2:
             raise ValueError(f"FermatSpace.{verb}: expected rows (n, {self.space.ambient_dim}), got {tuple(x.shape)}.")
         return x

@@ -51,7 +51,7 @@ class Geometry(nn.Module, ABC):
     def _pairs(self, x: Any, y: Any, verb: str) -> tuple[Tensor, Tensor, torch.Size]: ...
 
     @abstractmethod
-    def _rows(self, x: Any, verb: str) -> Tensor: ...
+    def _rows(self, x: Any, verb: str, name: str = "x") -> Tensor: ...
 
     def metric(self, x: Tensor) -> Tensor:
         """The metric tensor λ² g₀ ``(*batch, ambient, ambient)``, λ = (p / e^c)^{-β}: uᵀ G v is the inner product of
@@ -131,7 +131,7 @@ class Geometry(nn.Module, ABC):
         nearest to it; they end below 1e-6 of 1 + |m| (float32: 1e-3), or after `max_iter` with a warning. The only mean
         where p is log-concave on flat space; elsewhere there may be several. Each step costs n geodesics. [karcher1977]
         """
-        x = self._rows(x, "mean")
+        x = doors.some(self._rows(x, "mean"), "mean")
         m, rests = means.frechet_mean(self._need_density("mean"), self._arrows, x, weights, max_iter)
         doors.warn_restless(rests, max_iter)
         return m
@@ -141,7 +141,7 @@ class Geometry(nn.Module, ABC):
 
         Distances as in `pairwise`, with a block of rows at a time in memory.
         """
-        x = self._rows(x, "medoid")
+        x = doors.some(self._rows(x, "medoid"), "medoid")
         return means.medoid(lambda a, b: self.pairwise(a, b, method), x, squared)
 
     def _relaxed(self, x: Tensor, y: Tensor, start: str | Tensor = "auto") -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -67,17 +67,17 @@ class LatentSpace(nn.Module):
 
     def dist(self, x: Tensor, y: Tensor, **options: Any) -> Tensor:
         """Distances ``(*batch)`` of the codes, differentiable in x and y; options as of the latent's `dist`."""
-        return self.space.dist(self.encode(x), self.encode(y), **options)
+        return self.space.dist(*self._ends(x, y, "dist"), **options)
 
     def geodesic(self, x: Tensor, y: Tensor, t: Tensor | float) -> Tensor:
         """The decoded point at fraction `t` of the way between the codes; `t` broadcasts with the batch."""
-        a, b = self.encode(x), self.encode(y)
+        a, b = self._ends(x, y, "geodesic")
         return self.decode(self.space.geodesic(a, b, torch.as_tensor(t, dtype=a.dtype, device=a.device)))
 
     @torch.no_grad()
     def solve(self, x: Tensor, y: Tensor, **options: Any) -> Solution:
         """`FermatSpace.solve` between the codes, with the path decoded, ``(*batch, M+1, dim)``."""
-        found = self._fermat("solve").solve(self.encode(x), self.encode(y), **options)
+        found = self._fermat("solve").solve(*self._ends(x, y, "solve"), **options)
         return replace(found, path=self.decode(found.path))
 
     @torch.no_grad()
@@ -89,6 +89,17 @@ class LatentSpace(nn.Module):
     def knn(self, q: Tensor, k: int, **options: Any) -> tuple[Tensor, Tensor]:
         """`FermatSpace.knn` of the codes of queries ``(m, dim)``, among the points that the latent's space holds."""
         return self._fermat("knn").knn(self.encode(q), k, **options)
+
+    def _ends(self, x: Tensor, y: Tensor, verb: str) -> tuple[Tensor, Tensor]:
+        """The codes of two ends that broadcast."""
+        a, b = self.encode(x), self.encode(y)
+        try:
+            torch.broadcast_shapes(a.shape[:-1], b.shape[:-1])
+        except RuntimeError:
+            raise ValueError(
+                f"LatentSpace.{verb}: x {tuple(x.shape)} and y {tuple(y.shape)} do not broadcast."
+            ) from None
+        return a, b
 
     def _codes(self) -> Manifold:
         """Where codes lie."""

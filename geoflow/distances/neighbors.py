@@ -29,6 +29,8 @@ def nearest(points: Tensor, queries: Tensor | None, k: int, engine: str = "auto"
     what its rounding could hide is sought again (see `proven`). Points at equal distances may come in any order.
     Cost: n log n in few dimensions, m n d otherwise.
     """
+    points = _rows(points, "points")
+    queries = None if queries is None else _rows(queries, "queries", points)
     n = len(points)
     available = n - (queries is None)
     k = validate.count(k, "nearest", "k", 1)
@@ -69,3 +71,11 @@ def choose(n: int, m: int, dim: int, device: str) -> str:
     if device == "cuda":
         return "torch" if why_not("keops", device) else "keops"
     return "kdtree" if m >= 256 and dim <= (12 if n <= 4000 else 7) else "torch"
+
+
+def _rows(x: Tensor, name: str, like: Tensor | None = None) -> Tensor:
+    """Finite rows ``(n, d)``, of the points' d, dtype and device."""
+    if isinstance(x, Tensor) and x.ndim != 2:
+        raise ValueError(f"nearest expects {name} as rows (n, d), got shape {tuple(x.shape)}.")
+    wide = like.shape[1] if like is not None else x.shape[1] if isinstance(x, Tensor) else 0
+    return validate.points(x, wide, "nearest", name, like)

@@ -19,6 +19,13 @@ def directions(score: Any) -> Callable[[Tensor], Tensor] | None:
     return score._score if isinstance(score, ScoreNetwork) else score
 
 
+def _vectors(score: Tensor, x: Tensor) -> Tensor:
+    """What a user's score gave, if it is a vector at each point."""
+    if score.shape != x.shape:
+        raise ValueError(f"FermatSpace: score= must give a vector a point, {tuple(x.shape)}; got {tuple(score.shape)}.")
+    return score
+
+
 class Weight:
     """log λ(x) = −β (log p(x) − c), with p restated for the Riemannian volume of `space`.
 
@@ -37,6 +44,11 @@ class Weight:
 
     def _log_prob(self, x: Tensor) -> Tensor:
         log_p = self.density._log_prob(x) if isinstance(self.density, Density) else self.density.log_prob(x)
+        if log_p.shape != x.shape[:-1]:
+            raise ValueError(
+                f"FermatSpace: log_prob must give one number a point, {tuple(x.shape[:-1])} for x {tuple(x.shape)}; got "
+                f"{tuple(log_p.shape)}."
+            )
         home = getattr(self.density, "space", None)
         if home is not None and home != self.space:
             log_p = log_p + home._log_volume(x) - self.space._log_volume(x)
@@ -70,7 +82,7 @@ class Weight:
             own = self.density.score
         if own is not None:
             with torch.no_grad():
-                return self._log_prob(x), self.space._egrad_to_rgrad(x, own(x))
+                return self._log_prob(x), self.space._egrad_to_rgrad(x, _vectors(own(x), x))
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             value = self._log_prob(x)
@@ -92,7 +104,7 @@ class ScoreWeight:
     @torch.no_grad()
     def scores(self, x: Tensor) -> Tensor:
         """The score ``(*batch, ambient)``."""
-        return self.space._egrad_to_rgrad(x, self.score(x))
+        return self.space._egrad_to_rgrad(x, _vectors(self.score(x), x))
 
     @torch.no_grad()
     def along(self, nodes: Tensor, middles: Tensor, forward: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -71,8 +71,8 @@ def intrinsic_dimension(
     who = "intrinsic_dimension"
     if method not in METHODS:
         raise ValueError(f"{who} expects method='twonn' or 'mle', got {method!r}.")
-    if not 0 <= discard < 1:
-        raise ValueError(f"{who}: discard is a fraction in [0, 1), got {discard}.")
+    if not (isinstance(discard, (int, float)) and 0 <= discard < 1):
+        raise ValueError(f"{who}: discard is a fraction in [0, 1), got {discard!r}.")
     k = validate.count(neighbors, who, "neighbors", 2) if method == "mle" else 2
     table = validate.table(x, who, "x", dtype=torch.float64, device="cpu").numpy()
     distinct = np.unique(table, axis=0)
