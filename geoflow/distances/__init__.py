@@ -5,6 +5,7 @@ from geoflow.distances.fermat import FermatSpace
 from geoflow.distances.geodesics import Solution
 from geoflow.distances.latent import LatentSpace
 from geoflow.distances.neighbors import nearest
+from geoflow.distances.progress import show_progress
 from geoflow.distances.score_network import ScoreNetwork
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "nearest",
     "power_from_alpha",
     "power_from_metric",
+    "show_progress",
 ]

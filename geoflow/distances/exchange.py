@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from geoflow.distances import graph as graphs
+from geoflow.distances.components import joins, labels
 from geoflow.distances.weight import Weight
 
 
@@ -63,18 +64,17 @@ def from_networkx(graph: Any, weight: Weight, points: Tensor, strict: bool) -> g
         )
     pairs = torch.tensor([(a, b) for a, b, _ in edges], dtype=torch.long, device=points.device).reshape(-1, 2)
     given = torch.tensor([math.nan if w is None else float(w) for *_, w in edges], dtype=torch.float64)
-    joins, sizes = graphs._join(graphs.flat(weight.space, points), pairs)
+    part, sizes = labels(pairs, len(points))
     if len(sizes) > 1:
         told = f"FermatSpace.from_graph: the graph is in {len(sizes)} parts (sizes {', '.join(map(str, sizes[:5]))})"
         if strict:
             raise ValueError(f"{told}: connect them, or pass strict=False to join them along their closest pairs.")
         warnings.warn(f"{told}, joined along their closest pairs.", stacklevel=3)
-    pairs = torch.cat([pairs, joins])
+    pairs = torch.cat([pairs, joins(graphs.flat(weight.space, points), part)])
     log_weight = weight.log(points)
-    i, j = pairs.T
-    log_cost = graphs.edge_log_cost(weight, points[i], points[j], log_weight[i], log_weight[j])
+    log_cost = graphs.edge_log_cost(weight, points, points, log_weight, log_weight, pairs)
     own = given.log().to(log_cost)
     log_cost[: len(own)] = torch.where(own.isnan(), log_cost[: len(own)], own)
     shift = float(log_cost.median())
-    matrix = graphs._symmetric(i, j, log_cost - shift, len(points))
+    matrix = graphs._symmetric(pairs, log_cost - shift, len(points))
     return graphs.NeighborGraph(points, log_weight, torch.arange(len(points)), matrix, shift, sizes)

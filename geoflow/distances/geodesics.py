@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from geoflow.distances.progress import watched
 from geoflow.distances.relax import Relaxed, refine, relax, resample
 from geoflow.distances.steps import lowered, newton_step
 from geoflow.distances.weight import ScoreWeight, Weight
@@ -133,7 +134,7 @@ def solve_pairs(
     )
     names = ["same"] * len(x)
     apart = (x != y).any(-1).nonzero()[:, 0]
-    for rows in apart.split(PATHS) if len(apart) else ():
+    for rows in watched(apart.split(PATHS) if len(apart) else (), "geodesics", len):
         block, chosen = solve_block(weight, {k: make(rows) for k, make in starts.items()}, extrapolate, tol, max_iter)
         for field in fields(Relaxed):
             getattr(found, field.name)[rows] = getattr(block, field.name)

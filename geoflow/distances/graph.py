@@ -14,6 +14,7 @@ from torch import Tensor
 
 from geoflow.distances.components import joins, labels
 from geoflow.distances.neighbors import nearest
+from geoflow.distances.progress import watched
 from geoflow.distances.weight import Weight
 from manifolds import Euclidean, Manifold
 
@@ -39,7 +40,8 @@ def edge_log_cost(weight: Weight, x: Tensor, y: Tensor, log_x: Tensor, log_y: Te
         log_x, log_y: log λ there.
         edges: ``(edges, 2)``, from x[i] to y[j].
     """
-    return torch.cat([_log_cost(weight, x[i], y[j], log_x[i], log_y[j]) for i, j in map(torch.t, edges.split(EDGES))])
+    blocks = watched(edges.split(EDGES), "edges", len)
+    return torch.cat([_log_cost(weight, x[i], y[j], log_x[i], log_y[j]) for i, j in map(torch.t, blocks)])
 
 
 def _log_cost(weight: Weight, x: Tensor, y: Tensor, log_x: Tensor, log_y: Tensor) -> Tensor:
@@ -151,7 +153,7 @@ def shortest(
 
 def _walks(dijkstra: Any, matrix: Any, nodes: Tensor, sources: Any, targets: Any) -> tuple[np.ndarray, list[Tensor]]:
     lengths, paths = np.zeros(len(sources)), [nodes[:0]] * len(sources)
-    for source in np.unique(sources):
+    for source in watched(np.unique(sources).tolist(), "shortest paths"):
         distance, before = dijkstra(matrix, directed=True, indices=source, return_predecessors=True)
         for pair in np.flatnonzero(sources == source):
             steps = [targets[pair]]

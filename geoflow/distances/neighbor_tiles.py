@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from geoflow.distances.progress import watched
+
 GROUP = 32
 """Points of a tile among which one minimum is taken before any is sorted."""
 
@@ -34,7 +36,7 @@ def _candidates(points: Tensor, queries: Tensor, count: int) -> tuple[Tensor, Te
     b = torch.cat([b, nowhere])
     width = min(len(b), COLUMNS if cpu else 8 * COLUMNS)
     rows = max(16, (2**22 if cpu else 2**28) // width)
-    found = [_best(block, b, count, width) for block in a.split(rows)]
+    found = [_best(block, b, count, width) for block in watched(a.split(rows), "neighbours", len)]
     values, index = (torch.cat(each) for each in zip(*found, strict=True))
     return index, values.amax(1)
 

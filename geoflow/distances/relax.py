@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from geoflow.distances.progress import bar
 from geoflow.distances.steps import State, laplacian_step, measure
 from geoflow.distances.weight import ScoreWeight, Weight
 from manifolds import Manifold
@@ -101,11 +102,13 @@ def relax(
     tau, quiet = path.new_ones(count), torch.zeros_like(live)
     shortest, waited = state.log_length, torch.zeros_like(live)
     rho = space._norm(state.x[:, 1:-1], delta).amax(1) / state.segment.sum(1)
+    resting = bar(count, "paths at rest")
     for iteration in range(max_iter + 1):
         done = ((rho <= tol) & (iteration >= min_iter)) | (quiet >= 3) | (waited >= 30)
         leave = done if iteration < max_iter else torch.ones_like(done)
         if bool(leave.any()):
             gone, stay = live[leave], ~leave
+            resting.update(len(gone))
             out.path[gone], out.log_length[gone] = state.x[leave], state.log_length[leave]
             out.converged[gone], out.iterations[gone] = done[leave], iteration
             live, state, delta, rho = live[stay], state[stay], delta[stay], rho[stay]
@@ -141,6 +144,7 @@ def relax(
         waited = torch.where(shorter, 0, waited + accept)
         delta = torch.where(accept[:, None, None], trial_delta, delta)
         rho = torch.where(accept, trial_rho, rho)
+    resting.close()
     return out
 
 
