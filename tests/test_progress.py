@@ -7,7 +7,7 @@ import torch
 import tqdm.auto
 
 from geoflow import FermatSpace, StandardNormal
-from geoflow.distances import geodesics, neighbors, progress, show_progress
+from geoflow.distances import geodesics, graph, neighbors, progress, show_progress
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def asked(monkeypatch):
         return real(**options)
 
     monkeypatch.setattr(tqdm.auto, "tqdm", make)
-    monkeypatch.setattr(progress, "ROWS", 20)
+    monkeypatch.setattr(graph, "EDGES", 20)
     monkeypatch.setattr(geodesics, "PATHS", 2)
     return made
 
