@@ -92,7 +92,8 @@ def plot_fermat_ball(
     ax = axes_or_new(ax)
     lines = ax.contour(x, y, far, levels=radii, **{"colors": GEODESIC, "linewidths": 1.4, "zorder": 3.5, **line})
     if label:
-        ax.clabel(lines, fmt="%.3g", fontsize=8)
+        for text in ax.clabel(lines, fmt="%.3g", fontsize=8):
+            text.set_visible(globe is None or math.hypot(*text.get_position()) < 1)
     ax.scatter([at[0]], [at[1]], s=34, color=GEODESIC, edgecolor="white", zorder=5)
     if globe is not None:
         lines.set_clip_path(globe.draw(ax))

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from geoflow import DiagonalNormal, Flow, GaussianMixture, StandardNormal, load, save
 from geoflow.distances import FermatSpace
-from geoflow.distributions import VonMisesFisher
+from geoflow.distributions import Mixture, VonMisesFisher
 from geoflow.flows import realnvp
-from manifolds import Space
+from geoflow.freeform import mfff
+from manifolds import Space, Sphere
 from tests.laws.registry import FERMAT
 from tests.oracles.fermat_rows import Formula, mixture_a
 
@@ -260,9 +261,29 @@ def test_a_flow_makes_a_space_and_is_kept_in_its_dtype() -> None:
     fermat = FermatSpace(flow, points=points, neighbors=10)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        d32 = fermat.dist(points[:4], points[4:8])
+        d32 = fermat.dist(points[:2], points[2:4])
     d64 = fermat.double().dist(points[:4].double(), points[4:8].double())
     torch.testing.assert_close(d32.double(), d64, rtol=1e-4, atol=0)
+
+
+def test_a_free_form_flow_makes_a_space_on_the_sphere(tmp_path: Path) -> None:
+    """Its density is by networks and their derivatives; paths rest, are no longer than the graph's, and come back from files."""
+    torch.manual_seed(0)
+    base = Mixture([0.6, 0.4], VonMisesFisher(torch.tensor([[0.0, 0.6, 0.8], [0.8, 0.0, 0.6]]), [4.0, 9.0]))
+    flow = mfff(Sphere(2), base=base, width=8, blocks=1).double()
+    with torch.no_grad():
+        for p in flow.autoencoder.parameters():
+            p += 0.05 * torch.randn_like(p)
+    points = base.sample(60).detach()
+    fermat = FermatSpace(flow, points, neighbors=8, nodes=8, extrapolate=False)
+    found = fermat.solve(points[:2], points[2:4])
+    assert bool(found.converged.all())
+    assert bool((found.length <= found.graph_length * (1 + 1e-9)).all())
+    assert not torch.allclose(
+        found.length, FermatSpace(base, nodes=8, extrapolate=False).solve(points[:2], points[2:4]).length
+    )
+    save(fermat, tmp_path / "space.safetensors")
+    assert torch.equal(load(tmp_path / "space.safetensors").solve(points[:2], points[2:4]).length, found.length)
 
 
 def test_mixture_with_points_agrees_with_and_without_them() -> None:
