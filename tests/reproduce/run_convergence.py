@@ -43,6 +43,11 @@ sample points, the same at every n, ± standard error over pairs. The distances 
   is lost by where the path runs; the rest of the flow's error is that of its log p along the path.
 - Slope: of log error against log n, ± standard deviation over {DRAWS} draws of the pairs; one sample and one training each.
 
+Graphs do not converge: from 5-D on their error does not fall, and in 10-D and 20-D it grows. Relaxed with the true density it
+is that of the discretisation, at every n. Relaxed with the flow it falls as the flow improves, and stays below the flow's
+error in power · log p. In 2-D the flow's graph is as good, within errors: there a graph's paths are too long by a per cent
+only. In 20-D the flow is no better for 2,000 points than for 500.
+
 | dim | n | {" | ".join(METHODS)} | power · mean abs log p error on the flow's paths | converged with the flow |
 |---|---|{"---|" * len(METHODS)}---|---|
 """
