@@ -62,7 +62,8 @@ def nearest(points: Tensor, queries: Tensor | None, k: int, engine: str = "auto"
 
 
 def _dist(points: Tensor, queries: Tensor, index: Tensor) -> Tensor:
-    found = points.index_select(0, index.flatten()).reshape(*index.shape, -1)  # four times faster than points[index]
+    # index_select: four times faster here than points[index]
+    found = points.index_select(0, index.flatten()).reshape(*index.shape, points.shape[1])
     return torch.linalg.vector_norm(found - queries[:, None], dim=-1)
 
 
