@@ -24,11 +24,12 @@ from geoflow.interop import (
 from geoflow.interop.fermat_clustering import spectral
 
 quick: dict[str, Any] = {"components": 2, "random_state": 0}
+plain: dict[str, Any] = {"components": 1, "random_state": 0}
 ESTIMATORS = [
-    FermatNeighborsClassifier(3, **quick),
-    FermatNeighborsRegressor(3, **quick),
-    FermatEmbedding(**quick),
-    FermatClustering(2, **quick),
+    FermatNeighborsClassifier(3, **plain),
+    FermatNeighborsRegressor(3, **plain),
+    FermatEmbedding(**plain),
+    FermatClustering(2, **plain),
 ]
 
 

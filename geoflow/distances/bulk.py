@@ -78,18 +78,14 @@ class Bulk(Geometry):
         if method != "graph":
             return pair_by_pair(lambda a, b: self.dist(a, b, method, n_jobs=n_jobs).detach(), x, given, target)
         ties = self._tie(torch.cat([x, y]))
-        rows, columns = ties[: len(x)], ties[len(x) :]
-        if len(y) < len(x):
-            target.array = target.array.T
-            along_graph(self._need_graph(), columns, rows, target, n_jobs)
-            target.array = target.array.T
-            return target.table()
-        return along_graph(self._need_graph(), rows, columns, target, n_jobs)
+        return along_graph(self._need_graph(), ties[: len(x)], ties[len(x) :], target, n_jobs)
 
     def landmarks(self, count: int, *, seed: int = 0, n_jobs: int | None = None) -> Landmarks:
         """`count` points drawn at random, with their distances along the graph to all others: see `Landmarks`."""
         points = self._rows(None, "landmarks")
         count = validate.count(count, "FermatSpace.landmarks", "count", 1)
+        if count > len(points):
+            raise ValueError(f"FermatSpace.landmarks: count = {count} is more than the {len(points)} points: lower it.")
         index = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))[:count].to(points.device)
         return landmarks(self._need_graph(), self._tie, points, index, n_jobs)
 

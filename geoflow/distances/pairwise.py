@@ -75,11 +75,17 @@ def blocks(n: int, width: int, n_jobs: int | None) -> Iterator[slice]:
 
 
 def along_graph(graph: NeighborGraph, rows: Spokes, columns: Spokes, target: Target, n_jobs: int | None) -> Tensor:
-    """Lengths along the graph, by a run of Dijkstra's algorithm a row."""
-    parts = list(blocks(len(rows.row), graph.matrix.shape[0], n_jobs))
-    found = each(_ends, [(graph.matrix, rows[part], columns) for part in parts], n_jobs)
+    """Lengths along the graph, by a run of Dijkstra's algorithm for each of the rows, or of the columns if these are fewer."""
+    turned = len(columns.row) < len(rows.row)
+    sources, ends = (columns, rows) if turned else (rows, columns)
+    parts = list(blocks(len(sources.row), graph.matrix.shape[0], n_jobs))
+    found = each(_ends, [(graph.matrix, sources[part], ends) for part in parts], n_jobs)
     for part, length in zip(parts, found, strict=True):
-        target.put(part, slice(None), torch.from_numpy(length).log() + graph.shift)
+        log_length = torch.from_numpy(length).log() + graph.shift
+        if turned:
+            target.put(slice(None), part, log_length.T)
+        else:
+            target.put(part, slice(None), log_length)
     return target.table()
 
 

@@ -72,8 +72,8 @@ class FermatNeighborsClassifier(ClassifierMixin, _Neighbors):  # type: ignore[mi
         components: most Gaussians of a mixture.
         power, intrinsic_dim: of `FermatSpace`; None is 1 / columns.
         neighbors: of the space's graph.
-        method: how distances are measured: ``"graph"`` in about a millisecond a row, however many rows were fitted;
-            ``"relax"`` exactly, at some hundred times that, among the 4 k + 8 rows nearest in a straight line.
+        method: how distances are measured: ``"graph"`` in about a millisecond a row beside finding its nearest rows;
+            ``"relax"`` exactly, at some ten times that, among the 4 k + 8 rows nearest in a straight line.
         n_jobs: workers of joblib, with the backend of the caller's context.
         random_state: decides the mixture's or flow's start.
 

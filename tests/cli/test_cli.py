@@ -214,6 +214,20 @@ def test_dist_measures_both_in_standardised_coordinates(capsys, moons, tmp_path)
     assert read_back(out_file.read_text())[0][:4] == ["row_a", "row_b", "euclidean", "fermat"]
 
 
+def test_dist_does_not_know_the_columns_units(capsys, moons, tmp_path):
+    """A power of two, so that standardised rows agree to the bit; distances to 1e-5, as is asked for."""
+    x = np.load(moons[0])
+    found = []
+    for unit in (1.0, 1024.0):
+        table, model = tmp_path / f"{unit:.0f}.npy", tmp_path / f"{unit:.0f}.safetensors"
+        np.save(table, x * [1.0, unit])
+        assert run(capsys, "fit", table, "--seed", "0", "--out", model, *TINY)[0] == 0
+        _, out, _ = run(capsys, "dist", model, table, "--pairs", "5:9", "--max-iter", "30", "--json", "--quiet")
+        found.append(json.loads(out)["pairs"])
+    assert found[1]["fermat"] == pytest.approx(found[0]["fermat"], rel=1e-5)
+    assert found[1]["euclidean"] == pytest.approx(found[0]["euclidean"], rel=1e-5)
+
+
 def test_dist_names_neighbours_under_both(capsys, moons):
     table, model = moons
     _, out, _ = run(capsys, "dist", model, table, "--neighbors", 3, "--rows", "0,1", "--json", "--quiet")
