@@ -88,7 +88,7 @@ class FermatFitted(BaseEstimator, ABC):  # type: ignore[misc]
         if isinstance(self.density, str):
             if self.density == "mixture":
                 kind: Literal["full", "diagonal"] = "full" if x.shape[1] <= WIDE else "diagonal"
-                found = mixture_by_bic(x, kind, self.components, self._seed % 2**31, FLOOR)
+                found = mixture_by_bic(x, kind, self.components, self._seed, FLOOR)
                 found.requires_grad_(False)
                 return found, f"mixture of {found.components} Gaussians with {kind} covariances, by BIC"
             if self.density == "flow":
