@@ -73,7 +73,11 @@ CASES: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
     "line to nowhere": (ValueError, "at y is not finite in 3 rows", lambda: half().dist(IN, OUT, "line")),
     "graph to nowhere": (ValueError, "at y is not finite in 3 rows", lambda: half().dist(IN, OUT, "graph")),
     "rows nowhere": (ValueError, "log-density is not finite at 3 of the rows", lambda: half().pairwise(OUT)),
-    "neighbours of nowhere": (ValueError, "log-density is not finite at 3 of the rows", lambda: half().knn(OUT, 2, "graph")),
+    "neighbours of nowhere": (
+        ValueError,
+        "log-density is not finite at 3 of the rows",
+        lambda: half().knn(OUT, 2, "graph"),
+    ),
     "zero in between": (ValueError, r"1 of 1 ways \(first: 0\).*points=", lambda: gap(-INF).dist(LEFT, RIGHT, "line")),
     "NaN in between": (ValueError, r"1 of 1 ways \(first: 0\).*points=", lambda: gap(NAN).dist(LEFT, RIGHT, "line")),
     # values and shapes of ends and points

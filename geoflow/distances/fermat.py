@@ -29,6 +29,7 @@ from geoflow.distances.parallel import over_rows
 from geoflow.distances.relax import at_length, resample
 from geoflow.distances.sample import sample_dist
 from geoflow.distances.score_network import ScoreNetwork
+from geoflow.distances.walks import shortest
 from geoflow.distances.weight import ScoreWeight, Weight
 from geoflow.registry import register
 from manifolds import Euclidean, Manifold
@@ -304,7 +305,7 @@ class FermatSpace(Bulk):
         return x
 
     def _walk(self, x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor]]:
-        return graphs.shortest(self._need_graph(), self._need_density("graph"), x, y, self.neighbors, self.knn_engine)
+        return shortest(self._need_graph(), self._need_density("graph"), x, y, self.neighbors, self.knn_engine)
 
     @torch.no_grad()
     def _shortest(self, x: Tensor, y: Tensor, n_jobs: int | None = None) -> tuple[Tensor, Tensor]:

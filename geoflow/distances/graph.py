@@ -6,7 +6,7 @@ At fixed k its shortest paths do not converge to geodesics as points are added, 
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -125,69 +125,3 @@ def _symmetric(pairs: Tensor, log_cost: Tensor, n: int) -> "csr_matrix":
     cost = log_cost.double().exp().cpu().numpy()
     a, b = pairs.cpu().numpy().T
     return csr_matrix((np.concatenate([cost, cost]), (np.concatenate([a, b]), np.concatenate([b, a]))), shape=(n, n))
-
-
-def shortest(
-    graph: NeighborGraph, weight: Weight, x: Tensor, y: Tensor, k: int, engine: str, exponent: float = 1.0
-) -> tuple[Tensor, list[Tensor]]:
-    """log of the shortest path cost ``(B,)`` for each pair, and its nodes, ends included.
-
-    Ends that are no points of the graph are attached to their k nearest; `exponent` is applied to each edge.
-    Cost: one run of Dijkstra's algorithm (compiled) per distinct source.
-    """
-    from scipy.sparse.csgraph import dijkstra
-
-    ends = torch.cat([x, y])
-    matrix, node, nodes = attach(graph, weight, ends, k, engine)
-    if exponent != 1:
-        matrix = matrix.copy()
-        matrix.data **= exponent
-    sources, targets = node[: len(x)], node[len(x) :]
-    if len(np.unique(targets)) < len(np.unique(sources)):
-        lengths, paths = _walks(dijkstra, matrix, nodes, targets, sources)
-        paths = [p.flip(0) for p in paths]
-    else:
-        lengths, paths = _walks(dijkstra, matrix, nodes, sources, targets)
-    return torch.as_tensor(lengths).log().to(x) + exponent * graph.shift, paths
-
-
-def _walks(dijkstra: Any, matrix: Any, nodes: Tensor, sources: Any, targets: Any) -> tuple[np.ndarray, list[Tensor]]:
-    lengths, paths = np.zeros(len(sources)), [nodes[:0]] * len(sources)
-    for source in watched(np.unique(sources).tolist(), "shortest paths"):
-        distance, before = dijkstra(matrix, directed=True, indices=source, return_predecessors=True)
-        for pair in np.flatnonzero(sources == source):
-            steps = [targets[pair]]
-            while steps[-1] != source:
-                steps.append(before[steps[-1]])
-            lengths[pair] = distance[targets[pair]]
-            paths[pair] = nodes[torch.as_tensor(np.array(steps[::-1]), device=nodes.device)]
-    return lengths, paths
-
-
-def attach(graph: NeighborGraph, weight: Weight, x: Tensor, k: int, engine: str) -> tuple[Any, np.ndarray, Tensor]:
-    """The graph with further nodes for those rows of x that are not in it: matrix, node of each row, nodes' points."""
-    from scipy.sparse import block_array, csr_matrix
-
-    n = len(graph.points)
-    fresh, inverse = torch.unique(x, dim=0, return_inverse=True)
-    coordinates = flat(weight.space, graph.points)
-    gap, near = nearest(coordinates, flat(weight.space, fresh), min(k, n), engine)
-    known = (graph.points[near[:, 0]] == fresh).all(1) & (gap[:, 0] == 0)
-    new = (~known).nonzero()[:, 0]
-    place = near[:, 0].clone()
-    place[new] = n + torch.arange(len(new), device=x.device)
-    node = place[inverse].cpu().numpy()
-    if not len(new):
-        return graph.matrix, node, graph.points
-    log_new = weight.log(fresh[new])
-    i = torch.arange(len(new), device=x.device).repeat_interleave(near.shape[1])
-    j = near[new].flatten()
-    spokes = torch.stack([i, j], 1)
-    log_cost = edge_log_cost(weight, fresh[new], graph.points, log_new, graph.log_weight, spokes)
-    cost = (log_cost - graph.shift).double().exp().cpu().numpy()
-    rows = csr_matrix((cost, tuple(spokes.cpu().numpy().T)), shape=(len(new), n))
-    return (
-        block_array([[graph.matrix, rows.T], [rows, None]], format="csr"),
-        node,
-        torch.cat([graph.points, fresh[new]]),
-    )

@@ -1,5 +1,6 @@
 """Exact k nearest neighbours, by whichever engine is fastest here: one door, one answer."""
 
+import functools
 import warnings
 from typing import Literal
 
@@ -45,7 +46,7 @@ def nearest(points: Tensor, queries: Tensor | None, k: int, engine: str = "auto"
     trouble = why_not(engine, device)
     chosen = choose(n, len(ask), points.shape[1], device) if engine == "auto" or trouble else engine
     if trouble:
-        warnings.warn(f"{trouble}: neighbours are found by engine={chosen!r}.", stacklevel=2)
+        _tell(trouble, chosen)
     find = {"kdtree": by_tree, "torch": tiled, "faiss": by_faiss, "keops": by_keops}[chosen]
     if len(ask):
         with torch.no_grad():
@@ -65,6 +66,12 @@ def _dist(points: Tensor, queries: Tensor, index: Tensor) -> Tensor:
     # index_select: four times faster here than points[index]
     found = points.index_select(0, index.flatten()).reshape(*index.shape, points.shape[1])
     return torch.linalg.vector_norm(found - queries[:, None], dim=-1)
+
+
+@functools.cache
+def _tell(trouble: str, chosen: str) -> None:
+    """Once a process."""
+    warnings.warn(f"{trouble}: neighbours are found by engine={chosen!r}.", stacklevel=3)
 
 
 def choose(n: int, m: int, dim: int, device: str) -> str:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from geoflow.distances import graph as graphs
 from geoflow.distances.exponents import alpha_from_power
+from geoflow.distances.walks import shortest
 from geoflow.distances.weight import Weight
 from manifolds import Manifold
 
@@ -37,6 +38,6 @@ def sample_dist(
     alpha = alpha_from_power(power, dim)
     plain = Weight(_One(), space, 0.0, 0.0, None)
     graph = graphs.build(plain, points, k, engine, strict)
-    log_sum, _ = graphs.shortest(graph, plain, x, y, k, engine, exponent=alpha)
+    log_sum, _ = shortest(graph, plain, x, y, k, engine, exponent=alpha)
     constant = mu if mu is not None else math.gamma(alpha + 1) if dim == 1 else 1.0
     return torch.exp(log_sum) * len(graph.points) ** power / constant

@@ -73,10 +73,9 @@ def tie(graph: NeighborGraph, weight: Weight, x: Tensor, k: int, engine: str) ->
     return Spokes(near.cpu().numpy()[place], cost[place], place)
 
 
-def lengths_from(matrix: Any, spokes: Spokes) -> np.ndarray:
-    """Lengths ``(rows, nodes)`` from rows to all nodes: a run of Dijkstra's algorithm (compiled) each."""
+def outward(matrix: Any, spokes: Spokes) -> tuple[Any, np.ndarray]:
+    """The graph with a way out, and none in, for each row that is no node; and the number ``(rows,)`` to start from."""
     from scipy.sparse import block_array, csr_matrix
-    from scipy.sparse.csgraph import dijkstra
 
     n, new = matrix.shape[0], np.flatnonzero(~spokes.known)
     source = spokes.node[:, 0].copy()
@@ -86,6 +85,15 @@ def lengths_from(matrix: Any, spokes: Spokes) -> np.ndarray:
         pairs = (np.arange(len(new)).repeat(k), spokes.node[new].ravel())
         out = csr_matrix((spokes.cost[new].ravel(), pairs), shape=(len(new), n))
         matrix = block_array([[matrix, csr_matrix((n, len(new)))], [out, None]], format="csr")
+    return matrix, source
+
+
+def lengths_from(matrix: Any, spokes: Spokes) -> np.ndarray:
+    """Lengths ``(rows, nodes)`` from rows to all nodes: a run of Dijkstra's algorithm (compiled) each."""
+    from scipy.sparse.csgraph import dijkstra
+
+    n = matrix.shape[0]
+    matrix, source = outward(matrix, spokes)
     return np.asarray(dijkstra(matrix, directed=True, indices=source)[:, :n])
 
 

@@ -3,13 +3,14 @@
 import functools
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
-from geoflow.distances import components, nearest, neighbor_engines, neighbor_tiles
+from geoflow.distances import components, nearest, neighbor_engines, neighbor_tiles, neighbors
 
 ENGINES = ("auto", "kdtree", "torch", "faiss")
 
@@ -81,10 +82,14 @@ def test_what_is_missing_is_told_and_replaced(engine: str, monkeypatch: pytest.M
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setattr(neighbor_engines.importlib.util, "find_spec", lambda name: None)
     neighbor_engines._keops_works.cache_clear()
+    neighbors._tell.cache_clear()
     x, k, expected = brute("plane", torch.float64)
     with pytest.warns(UserWarning, match=f"(?i){engine}.*found by engine='kdtree'"):
         distance, _ = nearest(x, None, k, engine)
     torch.testing.assert_close(distance[:300], expected)
+    with warnings.catch_warnings():  # told once
+        warnings.simplefilter("error")
+        nearest(x, None, k, engine)
     neighbor_engines._keops_works.cache_clear()
 
 

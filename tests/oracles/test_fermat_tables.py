@@ -51,6 +51,7 @@ def test_rows_do_not_see_each_other(space: FermatSpace) -> None:
     assert together.diagonal().tolist() == [0.0] * 25
     one = space.dist(q[:5], space.points[:5], "graph")
     torch.testing.assert_close(space.pairwise(q[:5], space.points[:5]).diagonal(), one)
+    torch.testing.assert_close(space.dist(q[:5], q[5:10], "graph"), together[:5, 5:10].diagonal(), rtol=1e-12, atol=0)
 
 
 def test_nearest_along_the_graph_are_those_of_the_table(space: FermatSpace) -> None:
