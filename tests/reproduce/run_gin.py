@@ -64,11 +64,12 @@ and the best linear control .17. Volume is kept to rounding. The NLL stays above
 The paper's mixture: principal components turned by classes do as well as the flow where the mixing is nearly a permutation.
 There the MCC proves little, and the gap is small.
 
-Images: the largest gap of the spectrum counts one dimension (MNIST) or two (Fashion-MNIST), in all seeds alike, and the noise
-floor hundreds: after one epoch of dense couplings the spectrum falls without a knee, and no number of informative
-dimensions can be claimed. A linear classifier sees about as much in the first latents as in as many principal
-components, on average a little less. Along sweeps the classifier stays sure of digits, and of clothes by a hair and not
-of every class. These rows are of the earlier recipe.
+Images: the largest gap of the spectrum counts three, two and four dimensions (MNIST), two, two and three (Fashion-MNIST): not
+stable over seeds. Behind it the spectrum falls without a knee, and no latent is at the noise's floor, so that no number of
+informative dimensions can be claimed. A linear classifier sees a little less in the first latents than in as many principal
+components. Along sweeps the classifier stays sure of digits (.99) and on average of clothes (.85 to .92), not of every class
+of them. Five epochs were chosen on another seed of Fashion-MNIST, where they lowered the held-out NLL by a hundred nats
+against one, with its confidence (.87) in view. Statistics and noise are the earlier recipe's, for batches hold few rows a class.
 
 How the settings were chosen. An earlier recipe (noise from a tenth of the data's deviation, at its floor after nine tenths
 of the steps; statistics that kept nine tenths a batch, without the batch at hand) left the sources in three latents on seeds 4
@@ -260,7 +261,7 @@ LOADERS: dict[str, Callable[..., datasets.Dataset]] = {
 PIXEL_NOISE, FLOOR = 1e-2, 1.5
 HELD, DECIDED, KEPT, SWEPT = 2_000, 20_000, (10, 20, 40), 10
 NET: dict[str, Any] = {"depth": 8, "hidden": (256, 256), "decay": 0.9, "noise": (0.1, 0.001)}
-OF_IMAGES: dict[str, Any] = {"epochs": 1, "batch_size": 128, "lr": 2e-3, "patience": None}
+OF_IMAGES: dict[str, Any] = {"epochs": 5, "batch_size": 128, "lr": 2e-3, "patience": None}
 
 
 class Judge:
