@@ -1,7 +1,7 @@
 """The neighbour graph of a point set with edges weighted by the density: the proposal for a path's basin.
 
 At fixed k its shortest paths do not converge to geodesics as points are added, and in many dimensions they get worse
-(they zigzag), so its distances are upper bounds to start from.
+(they zigzag), so its distances are where to start from: upper bounds, as far as Simpson's rule sees what lies on an edge.
 """
 
 import warnings

@@ -110,7 +110,8 @@ def feature_classifier(
     features.scale.copy_(x[train].std().clamp_min(torch.finfo(x.dtype).tiny))
     optimizer = torch.optim.Adam(model.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
-    with torch.enable_grad(), tqdm(batches, disable=not progress, desc="train feature classifier") as bar:
+    hidden = {} if progress else {"disable": True}  # else TQDM_DISABLE decides
+    with torch.enable_grad(), tqdm(batches, desc="train feature classifier", **hidden) as bar:
         for batch in bar:
             rows = train[batch]
             loss = nn.functional.cross_entropy(model(x[rows]), targets[rows])

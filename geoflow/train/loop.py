@@ -166,7 +166,8 @@ class Run:
         about = f"fit {type(self.model).__name__}"
         if self.plan.effective is not None:
             about += f" to {len(self.plan.index):,} rows worth {self.plan.effective:,.0f}"
-        return tqdm(total=self.plan.steps, initial=self.step, disable=quiet, desc=about)
+        hidden = {"disable": True} if quiet else {}  # else TQDM_DISABLE decides
+        return tqdm(total=self.plan.steps, initial=self.step, desc=about, **hidden)
 
     # -- checks -------------------------------------------------------------------------------------------------
 
