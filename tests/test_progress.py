@@ -7,7 +7,9 @@ import torch
 import tqdm.auto
 
 from geoflow import FermatSpace, StandardNormal
-from geoflow.distances import geodesics, graph, neighbors, progress, show_progress
+from geoflow.distances import nearest, progress, show_progress
+from geoflow.distances.graph import build
+from geoflow.distances.paths import geodesics
 
 
 @pytest.fixture
@@ -20,7 +22,7 @@ def asked(monkeypatch):
         return real(**options)
 
     monkeypatch.setattr(tqdm.auto, "tqdm", make)
-    monkeypatch.setattr(graph, "EDGES", 20)
+    monkeypatch.setattr(build, "EDGES", 20)
     monkeypatch.setattr(geodesics, "PATHS", 2)
     return made
 
@@ -46,7 +48,7 @@ def test_each_long_stage_has_a_bar_that_comes_late_and_goes(asked, capsys, monke
     assert all(word in err for word in ("edges", "shortest paths", "geodesics", "paths at rest"))
     asked.clear()
     rows = torch.randn(3000, 2, generator=torch.Generator().manual_seed(0))
-    neighbors.nearest(rows, None, 2, "torch")
+    nearest(rows, None, 2, "torch")
     assert asked[0]["desc"] == "neighbours"
     assert asked[0]["total"] == len(rows)
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from geoflow.diagnostics.lines import missing
 from geoflow.diagnostics.table import HonestyTable, Line
-from geoflow.distances import FermatSpace, Solution, graph
-from geoflow.distances.walks import shortest
+from geoflow.distances import FermatSpace, Solution
+from geoflow.distances.graph.build import build
+from geoflow.distances.graph.walks import shortest
 
 SETTLED, LONG = 0.05, 20.0
 """What graph distances may change by on another graph, and how many medians long an edge may be, without a remark."""
@@ -39,7 +40,7 @@ class Pairs:
     def by_graph(self, points: Tensor, neighbors: int) -> Tensor:
         """Distances ``(n,)`` along the graph of other points or neighbours."""
         weight, engine = self.space._need_density("check"), self.space.knn_engine
-        built = graph.build(weight, points, neighbors, engine)
+        built = build(weight, points, neighbors, engine)
         return shortest(built, weight, self.x, self.y, neighbors, engine)[0].exp()
 
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from geoflow import validate
 from geoflow.density import Density, Sampler, reference
-from geoflow.distances.graph import flat
-from geoflow.distances.score_network import ScoreNetwork
+from geoflow.distances.graph.build import flat
+from geoflow.distances.scores.network import ScoreNetwork
 from geoflow.distances.weight import ScoreWeight, Weight
 from geoflow.metrics.intrinsic_dimension import METHODS, Method, intrinsic_dimension
 from manifolds import Euclidean, Manifold

@@ -11,10 +11,14 @@ from torch import Tensor, nn
 from geoflow import validate
 from geoflow.density import reference as reference_tensor
 from geoflow.distances import doors
-from geoflow.distances import graph as graphs
-from geoflow.distances.bulk import Bulk
+from geoflow.distances.bulk.parallel import over_rows
+from geoflow.distances.bulk.verbs import Bulk
 from geoflow.distances.exponents import check_power
-from geoflow.distances.geodesics import (
+from geoflow.distances.geometry.verbs import Method
+from geoflow.distances.graph import build as graphs
+from geoflow.distances.graph.walks import shortest
+from geoflow.distances.neighbors.nearest import ENGINES
+from geoflow.distances.paths.geodesics import (
     Solution,
     end_gradient,
     from_walks,
@@ -22,14 +26,10 @@ from geoflow.distances.geodesics import (
     segment_log_cost,
     solve_pairs,
 )
-from geoflow.distances.geometry import Method
-from geoflow.distances.line import line_log_length
-from geoflow.distances.neighbors import ENGINES
-from geoflow.distances.parallel import over_rows
-from geoflow.distances.relax import at_length, resample
+from geoflow.distances.paths.line import line_log_length
+from geoflow.distances.paths.relax import at_length, resample
 from geoflow.distances.sample import sample_dist
-from geoflow.distances.score_network import ScoreNetwork
-from geoflow.distances.walks import shortest
+from geoflow.distances.scores.network import ScoreNetwork
 from geoflow.distances.weight import ScoreWeight, Weight
 from geoflow.registry import register
 from manifolds import Euclidean, Manifold

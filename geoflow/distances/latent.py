@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from geoflow.distances.fermat import FermatSpace
-from geoflow.distances.geodesics import Solution
+from geoflow.distances.paths.geodesics import Solution
 from geoflow.maps import Autoencoder
 from geoflow.registry import register
 from manifolds import Manifold

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from geoflow.distances import graph as graphs
 from geoflow.distances.exponents import alpha_from_power
-from geoflow.distances.walks import shortest
+from geoflow.distances.graph import build as graphs
+from geoflow.distances.graph.walks import shortest
 from geoflow.distances.weight import Weight
 from manifolds import Manifold
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from geoflow.density import Density
-from geoflow.distances.score_network import ScoreNetwork
+from geoflow.distances.scores.network import ScoreNetwork
 from manifolds import Manifold
 
 ROWS = 4096

@@ -15,7 +15,7 @@ from geoflow import validate
 from geoflow.baselines import mixture_by_bic
 from geoflow.density import Density, reference
 from geoflow.distances import FermatSpace
-from geoflow.distances.pairwise import LARGE
+from geoflow.distances.bulk.pairwise import LARGE
 from geoflow.interop.sklearn import FlowDensity
 from manifolds import Euclidean
 

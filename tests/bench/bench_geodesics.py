@@ -8,8 +8,9 @@ import networkx as nx
 import torch
 
 from geoflow import Density, GaussianMixture, fit
-from geoflow.distances import FermatSpace, graph, nearest
-from geoflow.distances.geodesics import PATHS, from_walks, jittered_line, solve_block
+from geoflow.distances import FermatSpace, nearest
+from geoflow.distances.graph import build as graph
+from geoflow.distances.paths.geodesics import PATHS, from_walks, jittered_line, solve_block
 from geoflow.flows import realnvp
 from tests.bench.timing import write
 

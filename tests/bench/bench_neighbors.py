@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from sklearn.neighbors import NearestNeighbors
 
 from geoflow.distances import nearest
-from geoflow.distances.neighbors import choose
+from geoflow.distances.neighbors.nearest import choose
 from tests.bench.timing import interleaved, ratio, write
 
 SIZES = tuple(int(n) for n in os.environ.get("BENCH_SIZES", "10000,100000").split(","))

@@ -10,7 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from geoflow.distances import components, nearest, neighbor_engines, neighbor_tiles, neighbors
+from geoflow.distances import nearest
+from geoflow.distances.graph import components
+from geoflow.distances.neighbors import engines as neighbor_engines
+from geoflow.distances.neighbors import nearest as neighbors
+from geoflow.distances.neighbors import tiles as neighbor_tiles
 
 ENGINES = ("auto", "kdtree", "torch", "faiss")
 

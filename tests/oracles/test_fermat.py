@@ -10,9 +10,9 @@ from torch import Tensor
 
 from geoflow import GaussianMixture, StandardNormal
 from geoflow.distances import FermatSpace, alpha_from_power, power_from_alpha, power_from_metric
-from geoflow.distances.geodesics import jittered_line
-from geoflow.distances.relax import relax
-from geoflow.distances.steps import laplacian_step, newton_step
+from geoflow.distances.paths.geodesics import jittered_line
+from geoflow.distances.paths.relax import relax
+from geoflow.distances.paths.steps import laplacian_step, newton_step
 from manifolds import Euclidean
 from tests.oracles.fermat_rows import FLAT, LINE, SPHERE, Formula, Row, mixture_a
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from geoflow import StandardNormal
-from geoflow.distances import FermatSpace, tangent
-from geoflow.distances.curvature import riemann
-from geoflow.distances.tangent import _glide, travel
-from geoflow.distances.variation import Variation
+from geoflow.distances import FermatSpace
+from geoflow.distances.geometry import tangent
+from geoflow.distances.geometry.curvature import riemann
+from geoflow.distances.geometry.tangent import _glide, travel
+from geoflow.distances.geometry.variation import Variation
 from manifolds import Euclidean, Hyperboloid, Manifold, PoincareBall, Product, SpecialOrthogonal, Sphere, Torus
 from tests.laws.cylinder import Cylinder
 from tests.oracles.fermat_rows import FLAT, LINE, SPHERE, Formula, Row, mixture_a

@@ -9,8 +9,9 @@ from joblib import parallel_config
 from torch import Tensor
 
 from geoflow import GaussianMixture
-from geoflow.distances import FermatSpace, parallel
-from geoflow.distances import pairwise as tables
+from geoflow.distances import FermatSpace
+from geoflow.distances.bulk import pairwise as tables
+from geoflow.distances.bulk import parallel
 from tests.oracles.fermat_rows import mixture_a
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from geoflow import Density, FermatSpace, GaussianMixture, StandardNormal, check, fit, load, save
-from geoflow.distances import ScoreNetwork, score_matching
-from geoflow.distances.geodesics import segment_log_cost
+from geoflow.distances import ScoreNetwork
+from geoflow.distances.paths.geodesics import segment_log_cost
+from geoflow.distances.scores import matching as score_matching
 from manifolds import Euclidean, Sphere
 
 ROWS = 40_000

@@ -13,8 +13,8 @@ import torch
 from torch import Generator, Tensor
 
 from geoflow import FermatSpace, GaussianMixture, fit
-from geoflow.distances.geodesics import jittered_line
-from geoflow.distances.relax import relax
+from geoflow.distances.paths.geodesics import jittered_line
+from geoflow.distances.paths.relax import relax
 from geoflow.flows import nsf
 from tests.bench.timing import interleaved, ratio
 from tests.oracles.fermat_rows import FLAT, LINE, SPHERE, Formula, Row

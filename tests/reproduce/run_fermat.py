@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from geoflow import Density, FermatSpace, GaussianMixture, fit
-from geoflow.distances.geodesics import jittered_line, segment_log_cost
-from geoflow.distances.relax import relax
+from geoflow.distances.paths.geodesics import jittered_line, segment_log_cost
+from geoflow.distances.paths.relax import relax
 from geoflow.flows import realnvp
 from tests.oracles.fermat_rows import FLAT, LINE, SPHERE, Row
 

@@ -19,10 +19,10 @@ from torch import Tensor
 from geoflow import Density, FermatSpace, datasets, plots
 from geoflow.baselines import mixture_by_bic
 from geoflow.density import log_prob_in_blocks
-from geoflow.distances import graph as graphs
 from geoflow.distances import nearest
-from geoflow.distances.pairwise import Target, along_graph, nearest_along_graph
-from geoflow.distances.spokes import tie
+from geoflow.distances.bulk.pairwise import Target, along_graph, nearest_along_graph
+from geoflow.distances.graph import build as graphs
+from geoflow.distances.graph.spokes import tie
 from geoflow.distances.weight import Weight
 from geoflow.distributions import Mixture, VonMises
 from geoflow.interop.fermat_clustering import spectral

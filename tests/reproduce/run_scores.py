@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from geoflow import FermatSpace, GaussianMixture, fit
 from geoflow.distances import ScoreNetwork
-from geoflow.distances.geodesics import jittered_line, segment_log_cost, solve_pairs
+from geoflow.distances.paths.geodesics import jittered_line, segment_log_cost, solve_pairs
 from geoflow.flows import realnvp
 from tests.reproduce.renewed import renew
 

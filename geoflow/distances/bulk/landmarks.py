@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from geoflow.distances import doors
-from geoflow.distances.graph import NeighborGraph
-from geoflow.distances.pairwise import BLOCK, Target, blocks
-from geoflow.distances.parallel import each
-from geoflow.distances.spokes import Spokes, lengths_from
+from geoflow.distances.bulk.pairwise import BLOCK, Target, blocks
+from geoflow.distances.bulk.parallel import each
+from geoflow.distances.graph.build import NeighborGraph
+from geoflow.distances.graph.spokes import Spokes, lengths_from
 
 
 @dataclass

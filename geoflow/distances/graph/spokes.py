@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geoflow.distances.graph import NeighborGraph, edge_log_cost, flat
-from geoflow.distances.neighbors import nearest
+from geoflow.distances.graph.build import NeighborGraph, edge_log_cost, flat
+from geoflow.distances.neighbors.nearest import nearest
 from geoflow.distances.weight import Weight
 
 

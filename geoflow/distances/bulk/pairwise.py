@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from geoflow.distances import doors
-from geoflow.distances.graph import NeighborGraph
-from geoflow.distances.parallel import each, workers
-from geoflow.distances.spokes import Spokes, lengths_from, settle
+from geoflow.distances.bulk.parallel import each, workers
+from geoflow.distances.graph.build import NeighborGraph
+from geoflow.distances.graph.spokes import Spokes, lengths_from, settle
 
 LARGE = 4e8
 """Entries above which a table is made only when that is asked for: 2·10⁴ rows by as many."""

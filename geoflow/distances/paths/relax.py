@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from geoflow.distances.paths.steps import State, laplacian_step, measure
 from geoflow.distances.progress import bar
-from geoflow.distances.steps import State, laplacian_step, measure
 from geoflow.distances.weight import ScoreWeight, Weight
 from manifolds import Manifold
 

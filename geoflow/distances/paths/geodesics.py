@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from geoflow.distances.paths.relax import Relaxed, refine, relax, resample
+from geoflow.distances.paths.steps import lowered, newton_step
 from geoflow.distances.progress import watched
-from geoflow.distances.relax import Relaxed, refine, relax, resample
-from geoflow.distances.steps import lowered, newton_step
 from geoflow.distances.weight import ScoreWeight, Weight
 from manifolds import Manifold
 

@@ -7,9 +7,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from geoflow.distances import curvature, doors, means, tangent
-from geoflow.distances.geodesics import Solution
-from geoflow.distances.variation import Variation, block
+from geoflow.distances import doors
+from geoflow.distances.geometry import curvature, means, tangent
+from geoflow.distances.geometry.variation import Variation, block
+from geoflow.distances.paths.geodesics import Solution
 from geoflow.distances.weight import ScoreWeight, Weight
 from manifolds import Manifold
 

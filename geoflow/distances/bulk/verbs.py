@@ -9,13 +9,13 @@ from torch import Tensor
 
 from geoflow import validate
 from geoflow.distances import doors
-from geoflow.distances import graph as graphs
-from geoflow.distances.exchange import from_networkx, points_of, to_networkx
-from geoflow.distances.geometry import Geometry, Method
-from geoflow.distances.landmarks import Landmarks, landmarks
-from geoflow.distances.neighbors import nearest
-from geoflow.distances.pairwise import Target, along_graph, nearest_along_graph, pair_by_pair
-from geoflow.distances.spokes import Spokes, tie
+from geoflow.distances.bulk.landmarks import Landmarks, landmarks
+from geoflow.distances.bulk.pairwise import Target, along_graph, nearest_along_graph, pair_by_pair
+from geoflow.distances.geometry.verbs import Geometry, Method
+from geoflow.distances.graph import build as graphs
+from geoflow.distances.graph.exchange import from_networkx, points_of, to_networkx
+from geoflow.distances.graph.spokes import Spokes, tie
+from geoflow.distances.neighbors.nearest import nearest
 
 B = TypeVar("B", bound="Bulk")
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from geoflow.distances.neighbors import nearest
+from geoflow.distances.neighbors.nearest import nearest
 
 
 def labels(pairs: Tensor, n: int) -> tuple[Tensor, list[int]]:

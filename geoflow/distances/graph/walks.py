@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geoflow.distances.graph import NeighborGraph
+from geoflow.distances.graph.build import NeighborGraph
+from geoflow.distances.graph.spokes import Spokes, outward, tie
 from geoflow.distances.progress import watched
-from geoflow.distances.spokes import Spokes, outward, tie
 from geoflow.distances.weight import Weight
 
 

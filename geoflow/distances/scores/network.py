@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from geoflow import validate
 from geoflow.columns import Standardize
 from geoflow.density import Context, Sampler, weighted_mean
-from geoflow.distances import score_matching
+from geoflow.distances.scores import matching
 from geoflow.nets import MLP
 from geoflow.registry import register
 from manifolds import Euclidean, Manifold
@@ -135,12 +135,12 @@ class ScoreNetwork(Sampler):
 
     def _rows(self, z: Tensor) -> Tensor:
         if self.objective == "exact":
-            return score_matching.exact(lambda y: self._of_z(y, 0.0), z)
+            return matching.exact(lambda y: self._of_z(y, 0.0), z)
         if self.objective == "sliced":
-            return score_matching.sliced(lambda y: self._of_z(y, 0.0), z, self.probes)
+            return matching.sliced(lambda y: self._of_z(y, 0.0), z, self.probes)
         levels = torch.tensor(self.levels, dtype=z.dtype, device=z.device)
         noise = levels[torch.randint(len(levels), (*z.shape[:-1], 1), device=z.device)]
-        return score_matching.denoising(lambda y: self._of_z(y, noise), z, noise)
+        return matching.denoising(lambda y: self._of_z(y, noise), z, noise)
 
     @torch.no_grad()
     def evaluate(self, x: Tensor, context: Tensor | None = None, weight: Tensor | None = None) -> dict[str, float]:
@@ -157,8 +157,8 @@ class ScoreNetwork(Sampler):
         def rows(z: Tensor) -> Tensor:
             score = partial(self._of_z, noise=self.levels[0])
             if self.dim <= EXACT_DIM:
-                return score_matching.exact(score, z)
-            return score_matching.sliced(score, z, EXACT_DIM, generator)
+                return matching.exact(score, z)
+            return matching.sliced(score, z, EXACT_DIM, generator)
 
         block = max(1, NUMBERS // (min(self.dim, EXACT_DIM) * max(self.dim, 128)))
         own = torch.cat([rows(b) for b in z.split(block)])

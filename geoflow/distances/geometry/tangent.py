@@ -8,8 +8,8 @@ In base arclength σ a geodesic of ds = λ |dx| with unit tangent T obeys ∇_σ
 import torch
 from torch import Tensor
 
-from geoflow.distances.geodesics import end_tangent
-from geoflow.distances.variation import Variation, sharpened
+from geoflow.distances.geometry.variation import Variation, sharpened
+from geoflow.distances.paths.geodesics import end_tangent
 from geoflow.distances.weight import Weight
 from manifolds import Manifold
 

@@ -12,9 +12,9 @@ variations by geodesics. On nodes x_0 … x_M the form is a symmetric block-trid
 import torch
 from torch import Tensor
 
-from geoflow.distances.curvature import riemann
-from geoflow.distances.geodesics import derivatives, end_tangent
-from geoflow.distances.steps import lowered, measure
+from geoflow.distances.geometry.curvature import riemann
+from geoflow.distances.paths.geodesics import derivatives, end_tangent
+from geoflow.distances.paths.steps import lowered, measure
 from geoflow.distances.weight import ScoreWeight, Weight
 from manifolds import Manifold
 

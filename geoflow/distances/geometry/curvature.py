@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from geoflow.distances.steps import lowered
+from geoflow.distances.paths.steps import lowered
 from geoflow.distances.weight import ROWS, Weight
 from manifolds import Hyperboloid, Manifold, PoincareBall, Product, SpecialOrthogonal, Sphere, Torus
 from manifolds.flat import Flat

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from geoflow.distances.geodesics import PATHS
+from geoflow.distances.paths.geodesics import PATHS
 
 
 def workers(n_jobs: int | None) -> int:

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geoflow.distances.components import joins, labels
-from geoflow.distances.neighbors import nearest
+from geoflow.distances.graph.components import joins, labels
+from geoflow.distances.neighbors.nearest import nearest
 from geoflow.distances.progress import watched
 from geoflow.distances.weight import Weight
 from manifolds import Euclidean, Manifold

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geoflow.distances import graph as graphs
-from geoflow.distances.components import joins, labels
+from geoflow.distances.graph import build as graphs
+from geoflow.distances.graph.components import joins, labels
 from geoflow.distances.weight import Weight
 
 

@@ -8,7 +8,7 @@ import shutil
 import torch
 from torch import Tensor
 
-from geoflow.distances.neighbor_tiles import SPARE, proven
+from geoflow.distances.neighbors.tiles import SPARE, proven
 
 
 def by_tree(points: Tensor, queries: Tensor, k: int) -> Tensor:

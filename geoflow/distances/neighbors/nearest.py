@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from geoflow import validate
-from geoflow.distances.neighbor_engines import by_faiss, by_keops, by_tree, why_not
-from geoflow.distances.neighbor_tiles import tiled
+from geoflow.distances.neighbors.engines import by_faiss, by_keops, by_tree, why_not
+from geoflow.distances.neighbors.tiles import tiled
 
 Engine = Literal["auto", "kdtree", "torch", "faiss", "keops"]
 ENGINES = ("auto", "kdtree", "torch", "faiss", "keops")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from geoflow.distances import tangent
+from geoflow.distances.geometry import tangent
 from geoflow.distances.weight import Weight
 from manifolds.manifold import descended
 

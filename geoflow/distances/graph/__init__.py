@@ -1,0 +1,1 @@
+"""The neighbour graph: how it is built and joined, how rows are tied to it, and the shortest paths along it."""

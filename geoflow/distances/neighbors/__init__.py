@@ -1,0 +1,1 @@
+"""Exact nearest neighbours: one door (`nearest`), several engines."""

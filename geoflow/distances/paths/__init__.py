@@ -1,0 +1,1 @@
+"""Paths between two points, relaxed to geodesics."""
