@@ -88,7 +88,7 @@ def test_what_is_missing_is_told_and_replaced(engine: str, monkeypatch: pytest.M
     neighbor_engines._keops_works.cache_clear()
     neighbors._tell.cache_clear()
     x, k, expected = brute("plane", torch.float64)
-    with pytest.warns(UserWarning, match=f"(?i){engine}.*found by engine='kdtree'"):
+    with pytest.warns(UserWarning, match=f"(?i){engine}.*found by engine='auto'"):
         distance, _ = nearest(x, None, k, engine)
     torch.testing.assert_close(distance[:300], expected)
     with warnings.catch_warnings():  # told once

@@ -105,7 +105,6 @@ GOALS = {
         "KeOps raises",
         "works, one warning",
         measure.without_a_compiler,
-        " Each place that looks for neighbours warns once: the graph, and the ends that join it.",
     ),
     "G15": Goal(
         "gradient in an end point against central differences, N in 5-D; its norm over λ",

@@ -46,7 +46,7 @@ def nearest(points: Tensor, queries: Tensor | None, k: int, engine: str = "auto"
     trouble = why_not(engine, device)
     chosen = choose(n, len(ask), points.shape[1], device) if engine == "auto" or trouble else engine
     if trouble:
-        _tell(trouble, chosen)
+        _tell(trouble)
     find = {"kdtree": by_tree, "torch": tiled, "faiss": by_faiss, "keops": by_keops}[chosen]
     if len(ask):
         with torch.no_grad():
@@ -69,9 +69,9 @@ def _dist(points: Tensor, queries: Tensor, index: Tensor) -> Tensor:
 
 
 @functools.cache
-def _tell(trouble: str, chosen: str) -> None:
+def _tell(trouble: str) -> None:
     """Once a process."""
-    warnings.warn(f"{trouble}: neighbours are found by engine={chosen!r}.", stacklevel=3)
+    warnings.warn(f"{trouble}: neighbours are found by engine='auto'.", stacklevel=3)
 
 
 def choose(n: int, m: int, dim: int, device: str) -> str:
