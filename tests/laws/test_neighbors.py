@@ -27,6 +27,7 @@ def normal(n: int, dim: int) -> Tensor:
 CLOUDS: dict[str, tuple[Callable[[], Tensor], int]] = {
     "plane": (lambda: normal(2049, 2), 5),
     "line": (lambda: normal(700, 1), 7),
+    "line in order, each neighbour in another group": (lambda: normal(4096, 1).sort(0).values, 20),
     "many coordinates": (lambda: normal(2049, 32), 5),
     "many neighbours": (lambda: normal(999, 3), 300),
     "far from the origin": (lambda: 1000 + normal(700, 5), 7),

@@ -5,8 +5,11 @@ from torch import Tensor
 
 from geoflow.distances.progress import watched
 
-GROUP = 32
-"""Points of a tile among which one minimum is taken before any is sorted."""
+GROUP, SMALL_GROUP = 32, 8
+"""Points of a tile among which one minimum is taken before any is sorted; fewer where the tile has fewer."""
+
+SMALL = 2**15
+"""Points in a tile with small groups."""
 
 COLUMNS = 2**17
 """Most points in a tile."""
@@ -46,10 +49,11 @@ def _best(a: Tensor, b: Tensor, count: int, width: int) -> tuple[Tensor, Tensor]
     parts = []
     for start in range(0, len(b), width):
         tile = a @ b[start : start + width].mT
-        groups = tile.shape[1] // GROUP
+        size = SMALL_GROUP if tile.shape[1] <= SMALL else GROUP
+        groups = tile.shape[1] // size
         if groups > 4 * count:
-            low = tile.view(len(a), GROUP, groups).amin(1).topk(count, largest=False, sorted=False).indices
-            columns = (low[:, None] + groups * torch.arange(GROUP, device=a.device)[:, None]).flatten(1)
+            low = tile.view(len(a), size, groups).amin(1).topk(count, largest=False, sorted=False).indices
+            columns = (low[:, None] + groups * torch.arange(size, device=a.device)[:, None]).flatten(1)
             values, order = tile.gather(1, columns).topk(count, largest=False, sorted=False)
             parts.append((values, columns.gather(1, order) + start))
         else:
