@@ -37,12 +37,21 @@ class Player:
 
 def reference(module: nn.Module) -> Tensor | None:
     """A floating tensor of the module that tells its dtype and device; None if it has none but anchors."""
-    for part in module.modules():
-        for p in part._parameters.values():
-            if p is not None and p.is_floating_point():
-                return p
+    if (p := _first_parameter(module)) is not None:
+        return p
     buffers = (b for n, b in module.named_buffers() if not n.endswith("_anchor"))
     return next((b for b in buffers if b.is_floating_point()), None)
+
+
+def _first_parameter(module: nn.Module) -> Tensor | None:
+    """A floating one; sooner found than by `parameters`, which every call of a verb would feel."""
+    for p in module._parameters.values():
+        if p is not None and p.is_floating_point():
+            return p
+    for part in module._modules.values():
+        if part is not None and (p := _first_parameter(part)) is not None:
+            return p
+    return None
 
 
 def frozen(part: nn.Module) -> bool:

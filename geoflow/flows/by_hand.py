@@ -37,6 +37,10 @@ class ByHand(FeaturesFirst):
     def _encode_taped(self, x: Turned, context: Context) -> tuple[Turned, Volume, Kept]:
         """As `_encode_turned`, unseen by autograd, and what `_pull` needs."""
 
+    def _encode_untaped(self, x: Turned, context: Context) -> tuple[Turned, Volume]:
+        """As `_encode_turned`, unseen by autograd."""
+        return self._encode_taped(x, context)[:2]
+
     @abstractmethod
     def _decode_taped(self, z: Turned, context: Context) -> tuple[Turned, Kept]:
         """x from z, and what `_encode_taped` would have kept there."""
@@ -75,7 +79,7 @@ def encode(bijection: Bijection, x: Tensor, context: Context, reversible: bool =
             continue
         for part in parts:
             if together:
-                y, log_det = part._encode_taped(y, given(part, context))[:2]
+                y, log_det = part._encode_untaped(y, given(part, context))
             elif reversible and learns:
                 y, log_det = checkpoint(part._encode_turned, y, given(part, context), use_reentrant=False)
             else:

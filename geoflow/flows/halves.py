@@ -62,6 +62,15 @@ class Coupling(ByHand):
     def _weights(self) -> list[Tensor]:
         return self.net.weights()
 
+    def _encode_untaped(self, x: Turned, context: Context) -> tuple[Turned, Volume]:
+        a, b = x.contiguous().split_with_sizes((self.passive, self.active))
+        b, log_det, _ = self.curve.taped(b, self._theta(a, context))
+        return torch.cat([b, a]), log_det
+
+    def _undo(self, z: Turned, context: Context) -> Turned:
+        b, a = z.contiguous().split_with_sizes((self.active, self.passive))
+        return torch.cat([a, self.curve.back_taped(b, self._theta(a, context))[0]])
+
     def _encode_taped(self, x: Turned, context: Context) -> tuple[Turned, Volume, Kept]:
         a, b = x.contiguous().split_with_sizes((self.passive, self.active))
         theta, tape = self.net.taped(self._seen(a, context))

@@ -47,6 +47,11 @@ def activation_named(name: str, who: str) -> nn.Module:
     return ACTIVATIONS[name]()
 
 
+def _linear(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+    """W x + b of ``(inputs, n)``; sooner than `addmm`, which spreads b over the result first."""
+    return (weight @ x).add_(bias.unsqueeze(1))
+
+
 Tape = list[tuple[Tensor, ...]]
 """Of each linear layer its weight and what came in; and h and y of the activation after it, if there is one."""
 
@@ -60,7 +65,7 @@ def taped(layers: Sequence[tuple[Tensor, Tensor]], activation: str, x: Tensor) -
             h, x = x, act(x)
             tape[-1] += (h, x)
         tape.append((weight, x))
-        x = torch.addmm(bias[:, None], weight, x)
+        x = _linear(weight, bias, x)
     return x, tape
 
 
@@ -121,8 +126,11 @@ class MLP(nn.Module):
 
     def turned(self, x: Tensor) -> Tensor:
         """The same of rows with their numbers in front: ``(inputs, n)`` → ``(outputs, n)``."""
-        for layer in self.layers:
-            x = torch.addmm(layer.bias[:, None], layer.weight, x) if isinstance(layer, nn.Linear) else layer(x)
+        first, *others = self._linear()
+        x = _linear(first.weight, first.bias, x)
+        act = BY_HAND[self.activation][0] if self.activation in BY_HAND else self.layers[1]
+        for layer in others:
+            x = _linear(layer.weight, layer.bias, act(x))
         return x
 
     def taped(self, x: Tensor) -> tuple[Tensor, Tape]:

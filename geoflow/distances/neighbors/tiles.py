@@ -27,7 +27,8 @@ def tiled(points: Tensor, queries: Tensor, k: int) -> Tensor:
 def _candidates(points: Tensor, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Indices ``(m, count)`` by |a|² + |b|² − 2 a·b on centred data, and the largest such value ``(m,)``.
 
-    The `count` smallest of a row lie in the `count` groups of smallest minima: the others are never sorted.
+    The `count` smallest of a row lie in the `count` groups of smallest minima: the others are never sorted. Answers are
+    written where they belong: kept one by one, they would lie between the tiles and let no tile take another's place.
     """
     n, center = len(points), points.mean(0)
     cpu = points.device.type == "cpu"
@@ -39,9 +40,13 @@ def _candidates(points: Tensor, queries: Tensor, count: int) -> tuple[Tensor, Te
     b = torch.cat([b, nowhere])
     width = min(len(b), COLUMNS if cpu else 8 * COLUMNS)
     rows = max(16, (2**22 if cpu else 2**28) // width)
-    found = [_best(block, b, count, width) for block in watched(a.split(rows), "neighbours", len)]
-    values, index = (torch.cat(each) for each in zip(*found, strict=True))
-    return index, values.amax(1)
+    index, reach = torch.empty(len(a), count, dtype=torch.long, device=a.device), a.new_empty(len(a))
+    done = 0
+    for block in watched(a.split(rows), "neighbours", len):
+        values, index[done : done + len(block)] = _best(block, b, count, width)
+        reach[done : done + len(block)] = values.amax(1)
+        done += len(block)
+    return index, reach
 
 
 def _best(a: Tensor, b: Tensor, count: int, width: int) -> tuple[Tensor, Tensor]:
