@@ -49,8 +49,8 @@ def _first_parameter(module: nn.Module) -> Tensor | None:
         if p is not None and p.is_floating_point():
             return p
     for part in module._modules.values():
-        if part is not None and (p := _first_parameter(part)) is not None:
-            return p
+        if part is not None and (found := _first_parameter(part)) is not None:
+            return found
     return None
 
 

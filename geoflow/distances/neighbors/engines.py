@@ -11,12 +11,16 @@ from torch import Tensor
 from geoflow.distances.neighbors.tiles import SPARE, proven
 
 
-def by_tree(points: Tensor, queries: Tensor, k: int) -> Tensor:
-    """Indices ``(m, k)`` by SciPy's KD-tree: n log n where data fill few dimensions, worse than n² where they fill many."""
+def by_tree(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Indices ``(m, k)`` and distances by SciPy's KD-tree, which works in float64.
+
+    Cost: n log n where data fill few dimensions, worse than n² where they fill many.
+    """
     from scipy.spatial import cKDTree
 
-    _, index = cKDTree(points.cpu().numpy()).query(queries.cpu().numpy(), k=k, workers=torch.get_num_threads())
-    return torch.as_tensor(index.reshape(len(queries), k), dtype=torch.long, device=points.device)
+    far, near = cKDTree(points.cpu().numpy()).query(queries.cpu().numpy(), k=k, workers=torch.get_num_threads())
+    index = torch.as_tensor(near.reshape(len(queries), k), dtype=torch.long, device=points.device)
+    return index, torch.as_tensor(far.reshape(len(queries), k)).to(points)
 
 
 def by_faiss(points: Tensor, queries: Tensor, k: int) -> Tensor:

@@ -47,19 +47,28 @@ def nearest(points: Tensor, queries: Tensor | None, k: int, engine: str = "auto"
     chosen = choose(n, len(ask), points.shape[1], device) if engine == "auto" or trouble else engine
     if trouble:
         _tell(trouble)
-    find = {"kdtree": by_tree, "torch": tiled, "faiss": by_faiss, "keops": by_keops}[chosen]
-    if len(ask):
-        with torch.no_grad():
-            index = find(points.detach(), ask.detach(), min(n, k + (queries is None)))
-    else:
-        index = torch.empty(0, k, dtype=torch.long, device=points.device)
-    rows = zip(ask.split(4096), index.split(4096), strict=True)
-    distance = torch.cat([_dist(points, each, near) for each, near in rows])
+    size = min(n, k + (queries is None))
+    distance = None
+    with torch.no_grad():
+        if not len(ask):
+            index = torch.empty(0, k, dtype=torch.long, device=points.device)
+        elif chosen == "kdtree":
+            index, distance = by_tree(points.detach(), ask.detach(), size)
+        else:
+            index = {"torch": tiled, "faiss": by_faiss, "keops": by_keops}[chosen](points.detach(), ask.detach(), size)
+    if distance is None or (torch.is_grad_enabled() and (points.requires_grad or ask.requires_grad)):
+        rows = zip(ask.split(4096), index.split(4096), strict=True)
+        distance = torch.cat([_dist(points, each, near) for each, near in rows])
     if queries is None:
         itself = index == torch.arange(n, device=index.device)[:, None]
-        distance = distance.masked_fill(itself, float("inf"))
-    distance, order = distance.sort(dim=1, stable=True)
-    return distance[:, :k], index.gather(1, order)[:, :k]
+        if bool(itself[:, 0].all()):  # always, but for points that coincide
+            distance, index = distance[:, 1:], index[:, 1:]
+        else:
+            distance = distance.masked_fill(itself, float("inf"))
+    if bool((distance[:, 1:] < distance[:, :-1]).any()):  # which most engines leave to rounding
+        distance, order = distance.sort(dim=1, stable=True)
+        index = index.gather(1, order)
+    return distance[:, :k], index[:, :k]
 
 
 def _dist(points: Tensor, queries: Tensor, index: Tensor) -> Tensor:
