@@ -132,10 +132,10 @@ def build(settings: dict[str, Any], train: Tensor, bounds: Bounded | None = None
         # On few rows a flow on one Gaussian loses to a plain mixture; on a mixture it starts where that ends.
         components = settings["components"] or _components(train if bounds is None else bounds.encode(train))
         base = None if components == 1 else GaussianMixture(dim, components, seed=settings["seed"])
+        sizes = {name: settings[name] for name in ("depth", "hidden") if settings[name] is not None}
         return FLOWS[kind](
             dim,
-            depth=settings["depth"],
-            hidden=settings["hidden"],
+            **sizes,
             activation=settings["activation"],
             base=base,
             bounds=bounds,

@@ -31,8 +31,8 @@ FIT_DEFAULTS = {
     "key": None,
     "weights": None,
     "model": "realnvp",
-    "depth": 8,
-    "hidden": [64, 64],
+    "depth": None,
+    "hidden": None,
     "activation": "silu",
     "components": None,
     "covariance": "full",
@@ -222,9 +222,9 @@ def _fit(verbs: "argparse._SubParsersAction[Parser]") -> None:
     kinds = ["realnvp", "nsf", "maf", "gaussian", "mixture"]
     text = "default realnvp; nsf has splines, maf draws slowly; gaussian and mixture need no steps; others': "
     group.add_argument("--model", choices=[*kinds, *ZOO], default=none, metavar="NAME", help=text + ", ".join(ZOO))
-    group.add_argument("--depth", type=positive, default=none, help="flows: number of layers (default 8)")
+    group.add_argument("--depth", type=positive, default=none, help="flows: number of layers (the flow's own)")
     group.add_argument(
-        "--hidden", type=whole, default=none, metavar="N,N", help="flows: widths of their networks (64,64)"
+        "--hidden", type=whole, default=none, metavar="N,N", help="flows: widths of their networks (the flow's own)"
     )
     group.add_argument("--activation", default=none, help="flows: silu (default, smooth), relu (faster), tanh ...")
     text = "mixture: how many Gaussians; flows: how many carry them (default: by BIC on the training rows)"

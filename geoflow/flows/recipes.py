@@ -67,8 +67,8 @@ def nsf(
     dim: int,
     *,
     context: int = 0,
-    depth: int = 6,
-    hidden: Sequence[int] = (64, 64),
+    depth: int = 8,
+    hidden: Sequence[int] = (128, 128),
     bins: int = 8,
     box: float = 5.0,
     activation: str = "relu",
@@ -81,7 +81,7 @@ def nsf(
     """Neural spline flow: rational-quadratic couplings on standardised data, mixed between them. [durkan2019]
 
     Untrained, after `prepare`, it is the diagonal Gaussian of the data. Splines follow edges, gaps and several modes that
-    affine couplings smear, at about twice the cost of a step.
+    affine couplings smear, at about five times the cost of a step.
 
     Args:
         dim: number of columns, at least two.

@@ -185,7 +185,7 @@ def by_a_flow() -> tuple[str, bool]:
     truth = two_modes(5)
     points = truth.sample(8000, generator=Generator().manual_seed(5))
     torch.manual_seed(0)
-    flow = nsf(5, activation="silu").double()
+    flow = nsf(5, depth=6, hidden=(64, 64), activation="silu").double()
     fit(flow, points, seed=0, progress=False)
     x, y = points[:64], points[64:128]
     space, exact = (FermatSpace(d, points=points, neighbors=20) for d in (flow, truth))

@@ -58,7 +58,7 @@ def estimates(dim: int, points: Tensor, known: Tensor) -> tuple[dict[str, Tensor
     of converged paths."""
     truth = two_modes(dim)
     torch.manual_seed(0)
-    flow = nsf(dim, activation="silu")
+    flow = nsf(dim, depth=6, hidden=(64, 64), activation="silu")
     fit(flow, points, seed=0, progress=False)
     flow.double()
     x, y = points[:PAIRS], points[PAIRS : 2 * PAIRS]
