@@ -4,7 +4,7 @@ import argparse
 import csv
 import sys
 import textwrap
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from geoflow.interop.zoo import ZOO
 
@@ -22,7 +22,7 @@ Densities and the distances they make, for tables of numbers.
 `geoflow VERB --help` explains a verb, with an example to copy.
 """
 
-FIT_DEFAULTS = {
+FIT_DEFAULTS: dict[str, Any] = {
     "out": None,
     "columns": None,
     "drop": [],
