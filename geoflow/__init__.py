@@ -1,5 +1,6 @@
 """A space carries densities; a density makes a space."""
 
+from geoflow.autoencoders import LatentModel
 from geoflow.columns import Bounded, Positive, Standardize
 from geoflow.density import Density, Player, Sampler
 from geoflow.diagnostics import HonestyTable, check
@@ -32,6 +33,7 @@ __all__ = [
     "History",
     "HonestyTable",
     "Inverse",
+    "LatentModel",
     "LatentSpace",
     "Logit",
     "Pair",

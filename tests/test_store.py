@@ -24,7 +24,7 @@ Damage = Callable[[bytes], bytes]
 
 
 def instances() -> Iterator[tuple[str, laws.Case]]:
-    for name in ("DENSITIES", "SAMPLERS", "BIJECTIONS", "AUTOENCODERS", "FERMAT", "LATENT", "NETS"):
+    for name in ("DENSITIES", "SAMPLERS", "BIJECTIONS", "AUTOENCODERS", "FERMAT", "LATENT", "TERMS", "NETS"):
         yield from getattr(laws, name).items()
 
 

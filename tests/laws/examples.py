@@ -14,7 +14,7 @@ from manifolds.shapes import Points, Values
 
 
 @register
-class GaussianPosterior(Density):
+class OwnPosterior(Density):
     """z | x ~ N(location(x), diag scale(x)²), both from one network of the context x."""
 
     def __init__(self, dim: int, context_dim: int, hidden: Sequence[int] = (16,)) -> None:

@@ -27,6 +27,19 @@ from geoflow import (
     StandardNormal,
     register,
 )
+from geoflow.autoencoders import (
+    KL,
+    MMD,
+    Bernoulli,
+    Critic,
+    FlowPosterior,
+    Gaussian,
+    GaussianPosterior,
+    Linked,
+    Multinomial,
+    Square,
+    recipes,
+)
 from geoflow.distances import FermatSpace, LatentSpace, ScoreNetwork
 from geoflow.distributions import (
     Dirichlet,
@@ -86,7 +99,7 @@ from manifolds import (
 )
 from manifolds.torus import wrap
 from tests.laws.cylinder import Cylinder
-from tests.laws.examples import GaussianPosterior, Stretch
+from tests.laws.examples import OwnPosterior, Stretch
 from tests.laws.icosphere import icosphere
 
 
@@ -306,7 +319,14 @@ DENSITIES: dict[str, Case] = {
     "FlowMatching(Torus(2))": Case(lambda: matched(Torus(2)), lacks=_FLOW, estimated=True),
     "FlowMatching(PoincareBall(2))": Case(lambda: matched(PoincareBall(2)), lacks=_FLOW, estimated=True),
     "FlowMatching(Euclidean(1)), context": Case(lambda: matched(Euclidean(1), context=2), lacks=_FLOW, estimated=True),
-    "a user's own": Case(lambda: GaussianPosterior(2, 3), lacks=("entropy", "tempered", "from_data")),
+    "GaussianPosterior": Case(
+        lambda: GaussianPosterior(MLP(3, 4, (16,), "silu"), 3, 2), lacks=("entropy", "tempered", "from_data")
+    ),
+    "FlowPosterior": Case(
+        lambda: FlowPosterior(coupling(2), GaussianPosterior(MLP(3, 4, (16,), "silu"), 3, 2)),
+        lacks=("entropy", "tempered", "from_data"),
+    ),
+    "a user's own": Case(lambda: OwnPosterior(2, 3), lacks=("entropy", "tempered", "from_data")),
     "Flow: mixture base": Case(lambda: smooth_realnvp(2, base=GaussianMixture(2, 2)), lacks=(*_FLOW, "rsample")),
     "WrappedNormal(Sphere(2))": Case(
         lambda: WrappedNormal(Sphere(2), torch.tensor([0.6, 0.0, 0.8]), 0.6), lacks=_WRAPPED, fit={"space": Sphere(2)}
@@ -464,6 +484,14 @@ DENSITIES: dict[str, Case] = {
 SAMPLERS: dict[str, Case] = {
     "Dequantized": Case(lambda: Dequantized(smooth_realnvp(2), 32)),
     "Dequantized, labels": Case(lambda: Dequantized(ClassConditional(3, 2), 256)),
+    "LatentModel: vae": Case(lambda: recipes.vae(4, 2, hidden=(8,))),
+    "LatentModel: wae, standardised": Case(
+        lambda: recipes.wae_mmd(4, 2, hidden=(8,), prior=GaussianMixture(2, 3), standardize=True)
+    ),
+    "LatentModel: critic": Case(lambda: recipes.wae_gan(4, 2, hidden=(8,), critic=(8,))),
+    "LatentModel: two stages": Case(
+        lambda: recipes.vae(4, 3, hidden=(8,), cost="gaussian", prior=recipes.vae(3, 2, hidden=(8,), cost="gaussian"))
+    ),
     "ScoreNetwork": Case(lambda: ScoreNetwork(3, hidden=(8,)), lacks=("sample",)),
     "ScoreNetwork, levels": Case(lambda: ScoreNetwork(2, hidden=(8,), noise=(0.1, 0.3)), lacks=("sample",)),
 }
@@ -568,22 +596,39 @@ class WithContext(nn.Module):
 AUTOENCODERS: dict[str, Case] = {
     "Pair": Case(lambda: pair(4, 2)),
     "Pair, posterior encodes": Case(
-        lambda: Pair(None, MLP(2, 4, (16,), "silu"), GaussianPosterior(2, 4), dim=4, latent_dim=2)
+        lambda: Pair(None, MLP(2, 4, (16,), "silu"), OwnPosterior(2, 4), dim=4, latent_dim=2)
     ),
     "Pair, context": Case(
-        lambda: Pair(
-            WithContext(4, 2, 3), WithContext(2, 4, 3), GaussianPosterior(2, 4), dim=4, latent_dim=2, context_dim=3
-        )
+        lambda: Pair(WithContext(4, 2, 3), WithContext(2, 4, 3), OwnPosterior(2, 4), dim=4, latent_dim=2, context_dim=3)
     ),
     "Chain, posterior at its end": Case(
-        lambda: Chain(scaled(5), pair(5, 4), Pair(None, MLP(2, 4), GaussianPosterior(2, 4), dim=4, latent_dim=2))
+        lambda: Chain(scaled(5), pair(5, 4), Pair(None, MLP(2, 4), OwnPosterior(2, 4), dim=4, latent_dim=2))
     ),
     "Chain": Case(lambda: Chain(scaled(4), pair(4, 3), pair(3, 2))),
+    "Linked": Case(lambda: Linked(pair(4, 2))),
+    "Linked, a Gaussian posterior": Case(
+        lambda: Linked(
+            Pair(None, MLP(2, 4, (8,)), GaussianPosterior(MLP(4, 4, (8,)), 4, 2), dim=4, latent_dim=2), "softmax"
+        )
+    ),
     "OnCircles": Case(lambda: OnCircles(pair(4, 4))),
     "FromOrigin(Hyperboloid(2))": Case(lambda: FromOrigin(pair(2, 2), Hyperboloid(2))),
     "Chain, bijection behind": Case(lambda: Chain(pair(4, 2), coupling(2))),
 }
 """Those that are no bijections; the laws of auto-encoders run on `BIJECTIONS` too."""
+
+TERMS: dict[str, Case] = {
+    "Square": Case(Square),
+    "Gaussian": Case(Gaussian),
+    "Gaussian, fixed": Case(lambda: Gaussian(0.3)),
+    "Bernoulli": Case(Bernoulli),
+    "Multinomial": Case(lambda: Multinomial(20.0)),
+    "KL": Case(lambda: KL(0.5)),
+    "MMD": Case(lambda: MMD((1.0, 2.0))),
+    "Critic": Case(lambda: Critic(MLP(2, 1, (8,)))),
+    "Critic, apart": Case(lambda: Critic(MLP(2, 1, (8,)), "wgan-gp", apart=0.05)),
+}
+"""Costs, divergences and extras of a `LatentModel`."""
 
 NETS: dict[str, Case] = {
     "MLP": Case(lambda: MLP(3, 2, (8,), "silu")),

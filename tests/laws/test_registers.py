@@ -20,7 +20,7 @@ NOUNS: dict[str, tuple[type, ...]] = {
     "MANIFOLDS": (Manifold,),
     "DENSITIES, SAMPLERS": (Sampler,),
     "AUTOENCODERS, BIJECTIONS": (Autoencoder,),
-    "FERMAT, LATENT, NETS": (nn.Module,),
+    "FERMAT, LATENT, TERMS, NETS": (nn.Module,),
 }
 
 

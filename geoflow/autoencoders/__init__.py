@@ -1,0 +1,34 @@
+"""Auto-encoders with a prior of their codes: one objective, and recipes for the models people know by name."""
+
+from geoflow.autoencoders import recipes
+from geoflow.autoencoders.costs import Bernoulli, Cost, Gaussian, Multinomial, Square
+from geoflow.autoencoders.critic import Critic
+from geoflow.autoencoders.divergences import KL, MMD
+from geoflow.autoencoders.elbo import ELBOTerms, elbo_terms
+from geoflow.autoencoders.linked import Linked
+from geoflow.autoencoders.model import LatentModel
+from geoflow.autoencoders.posteriors import FlowPosterior, GaussianPosterior, Posterior
+from geoflow.autoencoders.posthoc import fit_prior
+from geoflow.autoencoders.terms import Batch, Term
+
+__all__ = [
+    "KL",
+    "MMD",
+    "Batch",
+    "Bernoulli",
+    "Cost",
+    "Critic",
+    "ELBOTerms",
+    "FlowPosterior",
+    "Gaussian",
+    "GaussianPosterior",
+    "LatentModel",
+    "Linked",
+    "Multinomial",
+    "Posterior",
+    "Square",
+    "Term",
+    "elbo_terms",
+    "fit_prior",
+    "recipes",
+]

@@ -1,0 +1,185 @@
+"""Costs of reconstructions: summed over coordinates, one per row; most are minus a log-likelihood."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_logits
+
+from geoflow.autoencoders.linked import Linked
+from geoflow.distributions.normals import LOG_2PI
+from geoflow.maps import Autoencoder
+from geoflow.registry import register
+from manifolds.checks import tracing
+
+FLOOR = 1e-3
+"""Smallest deviation that is learned: data without noise would have none."""
+
+
+class Cost(nn.Module, ABC):
+    """c(x, decode(z)), a sum over coordinates: doubled data cost twice as much, whatever the batch.
+
+    Attributes:
+        likelihood: whether it is −log p(x | z) in nats.
+    """
+
+    likelihood: bool = False
+
+    def __init__(self) -> None:  # files ask for the arguments
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, x: Tensor, xh: Tensor) -> Tensor:
+        """Costs ``(*batch)`` of data and reconstructions ``(*batch, dim)``."""
+
+    def decoded(self, autoencoder: Autoencoder, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Costs ``(*batch)`` of codes ``(*batch, latent_dim)``, and what they decode to."""
+        xh = autoencoder._decode(z)
+        return self(x, xh), xh
+
+    def check(self, x: Tensor) -> None:
+        """Refuse data that it has no meaning for."""
+
+    def finish(self, autoencoder: Autoencoder, x: Tensor, z: Tensor) -> None:
+        """Set what comes from data and codes after training."""
+
+
+@register
+class Square(Cost):
+    """Σ r², r = x − decode(z) in the units of `Autoencoder.residual`: standardised ones behind a `Standardize`."""
+
+    def forward(self, x: Tensor, xh: Tensor) -> Tensor:
+        return (xh - x).square().sum(-1)
+
+    def decoded(self, autoencoder: Autoencoder, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        xh = autoencoder._decode(z)
+        return autoencoder.residual(x, xh).square().sum(-1), xh
+
+
+@register
+class Gaussian(Cost):
+    """Σ r²/(2σ²) + D log σ + (D/2) log 2π, r = x − decode(z): −log N(x; decode(z), σ²).
+
+    The units of r are those of `Autoencoder.residual`, and so are those of the likelihood.
+
+    A learned σ² is *profiled*: in training it is the batch's mean of r², whose gradient is that of
+    (D/2) log mean r² (σ as a parameter would move by a learning rate a step, and be far off for long). Outside of
+    training it is the running mean, and after `fit` the one of all training rows. At least 1e-3. [dai2019]
+
+    Args:
+        sigma: "learned", or a number; 1 on grey levels weighs the divergence heavily (posteriors collapse in part).
+    """
+
+    likelihood = True
+    variance: Tensor
+    seen: Tensor
+
+    def __init__(self, sigma: float | Literal["learned"] = "learned") -> None:
+        super().__init__()
+        if sigma != "learned" and not (isinstance(sigma, (int, float)) and sigma > 0):
+            raise ValueError(f"Gaussian expects sigma='learned' or a positive number, got {sigma!r}.")
+        self.sigma = sigma
+        self.register_buffer("variance", torch.tensor(1.0 if sigma == "learned" else float(sigma) ** 2))
+        self.register_buffer("seen", torch.tensor(0.0))
+
+    def forward(self, x: Tensor, xh: Tensor) -> Tensor:
+        return self._of(xh - x)
+
+    def decoded(self, autoencoder: Autoencoder, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        xh = autoencoder._decode(z)
+        return self._of(autoencoder.residual(x, xh)), xh
+
+    def _of(self, r: Tensor) -> Tensor:
+        squared, dim = r.square().sum(-1), r.shape[-1]
+        variance = self.variance
+        if self.sigma == "learned" and self.training and torch.is_grad_enabled():
+            variance = (squared.detach().mean() / dim).clamp_min(FLOOR**2)
+            with torch.no_grad():  # a running mean that forgets over some twenty batches, exact from the first on
+                self.seen.add_(1).clamp_(max=20)
+                self.variance.lerp_(variance.to(self.variance), 1 / self.seen)
+        return 0.5 * (squared / variance + dim * (variance.log() + LOG_2PI))
+
+    def finish(self, autoencoder: Autoencoder, x: Tensor, z: Tensor) -> None:
+        if self.sigma == "learned":
+            parts = zip(x.split(2048), z.split(2048), strict=True)
+            total = sum(
+                float(autoencoder.residual(a, autoencoder._decode(b)).double().square().sum()) for a, b in parts
+            )
+            self.variance.fill_(max(total / x.numel(), FLOOR**2))
+
+
+@register
+class Bernoulli(Cost):
+    """−Σ [x log p + (1 − x) log(1 − p)], p = decode(z): the cross-entropy of grey levels in [0, 1].
+
+    −log p(x | z) of black and white pixels; of grey levels it is none, for want of a constant that depends on p. Behind
+    `Linked(autoencoder, "sigmoid")` it is taken from the logits.
+    """
+
+    likelihood = True
+
+    def forward(self, x: Tensor, xh: Tensor) -> Tensor:
+        return binary_cross_entropy(xh, x, reduction="none").sum(-1)
+
+    def decoded(self, autoencoder: Autoencoder, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        if not (isinstance(autoencoder, Linked) and autoencoder.link == "sigmoid"):
+            return super().decoded(autoencoder, x, z)
+        raw = autoencoder.raw(z)
+        return binary_cross_entropy_with_logits(raw, x, reduction="none").sum(-1), torch.sigmoid(raw)
+
+    def check(self, x: Tensor) -> None:
+        if not tracing(x) and not bool(((x >= 0) & (x <= 1)).all()):
+            low, high = float(x.min()), float(x.max())
+            raise ValueError(
+                f"Bernoulli expects data between 0 and 1, got {low:.4g} to {high:.4g}: divide grey levels by 255, or take "
+                "the Gaussian cost; nothing that standardises may stand before it."
+            )
+
+
+@register
+class Multinomial(Cost):
+    """−N Σ x log q, q = decode(z) and x shares that sum to one: −log p of N counts, but for the count of their orders.
+
+    Behind `Linked(autoencoder, "softmax")` it is taken from the logits.
+
+    Args:
+        total: N, how many counts a row stands for: the weight of reconstructions against the divergence.
+    """
+
+    likelihood = True
+
+    def __init__(self, total: float = 100.0) -> None:
+        super().__init__()
+        if not total > 0:
+            raise ValueError(f"Multinomial expects total > 0, got {total}.")
+        self.total = float(total)
+
+    def forward(self, x: Tensor, xh: Tensor) -> Tensor:
+        return -self.total * torch.xlogy(x, xh).sum(-1)
+
+    def decoded(self, autoencoder: Autoencoder, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        if not (isinstance(autoencoder, Linked) and autoencoder.link == "softmax"):
+            return super().decoded(autoencoder, x, z)
+        log_q = torch.log_softmax(autoencoder.raw(z), -1)
+        return -self.total * (x * log_q).sum(-1), log_q.exp()
+
+    def check(self, x: Tensor) -> None:
+        if not tracing(x) and not (bool((x >= 0).all()) and bool(((x.sum(-1) - 1).abs() < 1e-3).all())):
+            total = x.sum(-1)
+            raise ValueError(
+                f"Multinomial expects rows of shares that sum to one, got entries from {float(x.min()):.4g} and sums from "
+                f"{float(total.min()):.4g} to {float(total.max()):.4g}: divide each row by its sum."
+            )
+
+
+class PlainCost(Cost):
+    """A function of data and reconstructions as a cost; `save` cannot write it."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor, xh: Tensor) -> Tensor:
+        return self.function(x, xh)

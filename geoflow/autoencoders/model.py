@@ -1,0 +1,281 @@
+"""`LatentModel`: an auto-encoder, a prior of its codes, and one objective for all models of this kind."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from geoflow import validate
+from geoflow.autoencoders.costs import Cost, Gaussian, PlainCost
+from geoflow.autoencoders.divergences import KL, MMD, imq, log_prior
+from geoflow.autoencoders.posteriors import Posterior, posterior_of
+from geoflow.autoencoders.terms import Batch, Figure, Rows, Term, listed
+from geoflow.carried import ROWS
+from geoflow.density import Context, Density, Player, Sampler, frozen, weighted_mean
+from geoflow.maps import Autoencoder
+from geoflow.registry import arguments, register
+from manifolds import Euclidean
+
+SOME = 2000
+"""Rows of held-out data on which figures of whole samples are taken: their cost grows with the square."""
+
+
+@register
+class LatentModel(Sampler):
+    """E c(x, decode(z)) + Σ weight · divergence + Σ extras, z ~ q(z | x): what all regularized auto-encoders lower.
+
+    With a posterior, a likelihood as cost and `KL` it is −ELBO of a VAE; with `MMD` or a critic between codes and prior a
+    WAE; without a divergence an auto-encoder, regularized by its extras. Draws are decode(z), z drawn from the prior.
+    Costs are sums over coordinates and divergences in their own units, so a weight means the same at every batch size.
+    [kingma2014, tolstikhin2018]
+
+    Args:
+        autoencoder: data → codes; with a `Posterior` it is stochastic.
+        prior: of the codes: any density, a sampler where the divergence needs no more, or another `LatentModel` (whose
+            bound then stands for its log p: the two-stage VAE).
+        cost: c, a `Cost` or a function of data and reconstructions ``(n, dim)`` that gives ``(n,)``. None: `Gaussian` with a
+            learned deviation.
+        divergence: a `Term`, a function of a `Batch`, or several; () for none. None: `KL` for stochastic encoders, `MMD` for
+            others.
+        weight: of the divergence, or one for each.
+        extras: further terms, each with its own weight.
+
+    Raises:
+        TypeError, ValueError: the parts do not fit each other, or a weight is negative, so that training would raise what
+            it is to lower.
+    """
+
+    divergence: nn.ModuleList
+    extras: nn.ModuleList
+
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        prior: Sampler,
+        *,
+        cost: Cost | Rows | None = None,
+        divergence: Term | Figure | Sequence[Term | Figure] | None = None,
+        weight: float | Sequence[float] = 1.0,
+        extras: Sequence[Term | Figure] = (),
+    ) -> None:
+        super().__init__()
+        _fitting(autoencoder, prior)
+        self.autoencoder, self.prior = autoencoder, prior
+        self.space = Euclidean(autoencoder.dim)
+        cost = Gaussian() if cost is None else cost
+        self.cost = cost if isinstance(cost, Cost) else PlainCost(cost)
+        if divergence is None:
+            divergence = KL() if self.posterior is not None else MMD()
+        self.divergence, self.extras = nn.ModuleList(listed(divergence)), nn.ModuleList(listed(extras))
+        self.weight = _weights(weight, len(self.divergence))
+        bind: Any = getattr(prior, "bind", None)
+        if bind is not None:
+            bind(autoencoder)
+        for term, _ in self._terms():
+            term.check(self)
+
+    @property
+    def base(self) -> Sampler:
+        """The prior, under the name that all models share."""
+        return self.prior
+
+    @property
+    def posterior(self) -> Posterior | None:
+        """The auto-encoder's; None where codes are not drawn."""
+        return posterior_of(self.autoencoder)
+
+    def with_base(self, base: Sampler) -> "LatentModel":
+        """The same auto-encoder (shared, not copied) and objective with another prior, as one fitted to its codes."""
+        given = arguments(self)
+        given |= {"prior": base, "divergence": [*self.divergence], "extras": [*self.extras]}
+        return type(self)(**given)
+
+    def _terms(self) -> Iterator[tuple[Term, float]]:
+        """Divergences and extras with their weights."""
+        yield from zip(self.divergence, self.weight, strict=True)  # type: ignore[misc]
+        for extra in self.extras:
+            yield extra, 1.0  # type: ignore[misc]
+
+    # -- draws and codes ----------------------------------------------------------------------------------------------
+
+    def _sample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
+        return self.autoencoder._decode(self.prior._sample(shape, None, generator))
+
+    def _batch(self, x: Tensor, generator: Generator | None = None) -> tuple[Batch, Tensor]:
+        """What terms are shown, and the costs ``(n,)``."""
+        posterior = self.posterior
+        theta = log_q = None
+        if posterior is not None:
+            theta = posterior.numbers(x)
+            z, log_q = posterior.draw(theta, generator)
+        else:
+            z = self.autoencoder._encode(x)
+        cost, xh = self.cost.decoded(self.autoencoder, x, z)
+        return Batch(x, z, xh, posterior, theta, log_q, self.autoencoder, self.prior), cost
+
+    def codes(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+        """Codes ``(n, latent_dim)`` of rows as the aggregated posterior has them: one draw each, or encode(x).
+
+        What a prior is fitted to afterwards.
+        """
+        x = validate.points(x, self.dim, "LatentModel.codes")
+        posterior = self.posterior
+
+        def code(part: Tensor) -> Tensor:
+            if posterior is None:
+                return self.autoencoder._encode(part)
+            return posterior.draw(posterior.numbers(part), generator)[0]
+
+        with torch.no_grad():
+            return torch.cat([code(part) for part in x.split(ROWS)])
+
+    def log_prob_bound(self, x: Tensor, draws: int = 1, generator: Generator | None = None) -> Tensor:
+        """A lower bound of log p(x) ``(*batch)`` in nats: log mean_k p(x | z_k) p(z_k) / q(z_k | x), z_k ~ q(z | x).
+
+        Its mean rises with `draws` to log p(x); of one draw it is the ELBO. The cost has to be a likelihood, the encoder
+        stochastic. [burda2016]
+        """
+        x, _ = self._door(x, None, "log_prob_bound")
+        draws = validate.count(draws, "LatentModel.log_prob_bound", "draws", 1)
+        if self.posterior is None or not self.cost.likelihood:
+            lacks = "a stochastic encoder" if self.posterior is None else "a cost that is a likelihood"
+            raise NotImplementedError(
+                f"LatentModel.log_prob_bound needs {lacks}: without one {type(self.cost).__name__} bounds nothing."
+            )
+        if not isinstance(self.prior, (Density, LatentModel)):
+            raise NotImplementedError(
+                f"LatentModel.log_prob_bound needs a prior with log_prob, not {type(self.prior).__name__}."
+            )
+        with torch.no_grad():
+            rows = x.reshape(-1, self.dim)
+            return torch.cat([self._bound(part, draws, generator) for part in rows.split(ROWS)]).reshape(x.shape[:-1])
+
+    def _bound(self, x: Tensor, draws: int, generator: Generator | None = None) -> Tensor:
+        found = []
+        for _ in range(draws):
+            batch, cost = self._batch(x, generator)
+            assert batch.log_q is not None
+            found.append(log_prior(self.prior, batch.z) - cost - batch.log_q)
+        return torch.logsumexp(torch.stack(found), 0) - math.log(draws)
+
+    # -- training -----------------------------------------------------------------------------------------------------
+
+    def loss(
+        self, x: Tensor, context: Tensor | None = None, *, weight: Tensor | None = None, player: str | None = None
+    ) -> dict[str, Tensor]:
+        """The cost's mean, each term's under its name, and their weighted sum; of an adversary, its own loss."""
+        for term, _ in self._terms():
+            if player is not None and player in {p.name for p in term.players(self)}:
+                return {"loss": term.turn(self, player, x)}
+        batch, cost = self._batch(x)
+        terms = {"reconstruction": weighted_mean(cost, weight)}
+        total = terms["reconstruction"]
+        for term, share in self._terms():
+            value = term(batch)
+            if value.ndim == 0 and weight is not None:
+                raise ValueError(
+                    f"LatentModel: {term.name} is a figure of whole batches, no sum over rows, so rows cannot have weights."
+                )
+            terms[term.name] = value if value.ndim == 0 else weighted_mean(value, weight)
+            total = total + share * terms[term.name]
+        return {"loss": total, **terms}
+
+    def players(self) -> list[Player]:
+        """Each term's adversaries, then all that is no adversary's own."""
+        others = [replace(p, parameters=list(p.parameters)) for term, _ in self._terms() for p in term.players(self)]
+        terms = {id(w) for term, _ in self._terms() for w in term.parameters()}
+        theirs = terms & {id(w) for player in others for w in player.parameters}
+        own = [w for w in self.parameters() if w.requires_grad and id(w) not in theirs]
+        return [*others, *([Player("model", own)] if own else [])]
+
+    def schedule(self, step: int, steps: int) -> None:
+        for term, _ in self._terms():
+            term.schedule(step, steps)
+        self.prior.schedule(step, steps)
+
+    @torch.no_grad()
+    def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Prepare the auto-encoder on the data, then the prior, unless it is frozen, on codes of the untrained encoder."""
+        self.cost.check(x)
+        self.autoencoder.prepare(x)
+        if not frozen(self.prior):
+            self.prior.prepare(self.codes(x))
+
+    @torch.no_grad()
+    def finish(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Finish the auto-encoder, then the cost and the prior on codes."""
+        self.autoencoder.finish(x)
+        z = self.codes(x)
+        self.cost.finish(self.autoencoder, x, z)
+        self.prior.finish(z)
+
+    @torch.no_grad()
+    def evaluate(self, x: Tensor, context: Tensor | None = None, weight: Tensor | None = None) -> dict[str, float]:
+        """Held-out figures: the objective, its reconstruction and terms, and how far codes are from the prior.
+
+        "mmd of codes" is `MMD` between codes and as many draws of the prior (2,000 at most), "its null" the deviation of
+        such figures between draws of the prior alone: what is within two of them is no difference. Adversaries are
+        no measure: in the objective an adversary's term is replaced by what `Term.figure` gives.
+        """
+        training, state = self.training, torch.get_rng_state()
+        self.eval()
+        torch.manual_seed(0)
+        try:
+            return self._figures(x, weight)
+        finally:
+            self.train(training)
+            torch.set_rng_state(state)
+
+    def _figures(self, x: Tensor, weight: Tensor | None) -> dict[str, float]:
+        total = len(x) if weight is None else float(weight.sum())
+        found = {"reconstruction": 0.0, **{term.name: 0.0 for term, _ in self._terms()}}
+        for i in range(0, len(x), SOME):
+            rows, own = x[i : i + SOME], None if weight is None else weight[i : i + SOME]
+            batch, cost = self._batch(rows)
+            share = (len(rows) if own is None else float(own.sum())) / total
+            values = {"reconstruction": cost} | {term.name: term.figure(batch) for term, _ in self._terms()}
+            for name, value in values.items():
+                mean = value if value.ndim == 0 else value.mean() if own is None else (own * value).sum() / own.sum()
+                found[name] += share * float(mean)
+        loss = found["reconstruction"] + sum(w * found[term.name] for term, w in self._terms())
+        z = self.codes(x[:SOME])
+        draws = [self.prior._sample((len(z),), None, None) for _ in range(11)]
+        if len(z) > 1:
+            null = (
+                torch.stack([imq(a, b) for a, b in zip(draws[1::2], draws[2::2], strict=True)]).square().mean().sqrt()
+            )
+            found |= {"mmd of codes": float(imq(z, draws[0])), "its null": float(null)}
+        return {"loss": loss, **found}
+
+
+def _fitting(autoencoder: Any, prior: Any) -> None:
+    """Refuse parts that do not fit each other."""
+    if not isinstance(autoencoder, Autoencoder):
+        raise TypeError(
+            f"LatentModel expects an Autoencoder, got {type(autoencoder).__name__}: Pair(encoder, decoder, dim=, latent_dim=) "
+            "makes one of two networks."
+        )
+    if not isinstance(prior, Sampler):
+        raise TypeError(f"LatentModel expects a density or sampler as prior, got {type(prior).__name__}.")
+    if prior.dim != autoencoder.latent_dim:
+        raise ValueError(
+            f"LatentModel: the auto-encoder encodes to {autoencoder.latent_dim} coordinates, the prior has {prior.dim}."
+        )
+    if autoencoder.context_dim or autoencoder.classes or prior.context_dim or prior.classes:
+        raise ValueError("LatentModel expects an auto-encoder and a prior without context.")
+
+
+def _weights(weight: float | Sequence[float], terms: int) -> tuple[float, ...]:
+    """One for each divergence, none of them negative."""
+    weights = tuple(map(float, weight)) if isinstance(weight, Sequence) else (float(weight),) * terms
+    if len(weights) != terms:
+        raise ValueError(f"LatentModel: {len(weights)} weights for {terms} divergences; give one for each.")
+    if not all(w >= 0 and math.isfinite(w) for w in weights):
+        raise ValueError(
+            f"LatentModel expects weights >= 0, got {list(weights)}: training would raise that divergence. InfoVAE's are "
+            "1 - alpha of KL and alpha + lambda - 1 of MMD: take lambda >= 1 - alpha."
+        )
+    return weights

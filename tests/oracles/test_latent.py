@@ -1,0 +1,374 @@
+"""Auto-encoders with a prior: costs, divergences, bounds and their parts against closed forms and other libraries."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator, Tensor, distributions, nn
+
+from geoflow import DiagonalNormal, GaussianMixture, Pair, StandardNormal, fit, load, save
+from geoflow.autoencoders import (
+    KL,
+    MMD,
+    Bernoulli,
+    Critic,
+    Gaussian,
+    GaussianPosterior,
+    LatentModel,
+    Linked,
+    Multinomial,
+    Square,
+    elbo_terms,
+    fit_prior,
+    recipes,
+)
+from geoflow.autoencoders.divergences import imq
+from geoflow.flows import realnvp
+from geoflow.freeform import mlae
+from geoflow.nets import MLP
+
+
+def rows(n: int, dim: int, seed: int = 0) -> Tensor:
+    return torch.randn(n, dim, generator=Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def shaken(model: nn.Module, seed: int = 0) -> Any:
+    """In float64, with parameters that are not those of a start."""
+    g = Generator().manual_seed(seed)
+    model.double()
+    with torch.no_grad():
+        for w in model.parameters():
+            w.add_(0.3 * torch.randn(w.shape, generator=g, dtype=w.dtype))
+    return model
+
+
+# -- costs -------------------------------------------------------------------------------------------------------------
+
+
+def test_costs_are_log_likelihoods() -> None:
+    x, xh = rows(6, 4).sigmoid(), rows(6, 4, 1).sigmoid()
+    wanted = {
+        Gaussian(0.3): distributions.Normal(xh, 0.3).log_prob(x).sum(-1),
+        Bernoulli(): distributions.Bernoulli(xh, validate_args=False).log_prob(x).sum(-1),
+    }
+    for cost, log_p in wanted.items():
+        torch.testing.assert_close(cost.double()(x, xh), -log_p)
+    counts = torch.tensor([[3.0, 0, 1, 6], [1, 4, 4, 1]], dtype=torch.float64)
+    shares = torch.softmax(rows(2, 4), -1)
+    orders = math.lgamma(11) - torch.lgamma(counts + 1).sum(-1)
+    log_p = distributions.Multinomial(10, shares).log_prob(counts)
+    torch.testing.assert_close(-Multinomial(10.0)(counts / 10, shares), log_p - orders)
+
+
+@pytest.mark.parametrize("cost", [Square(), Gaussian(0.5), Bernoulli()])
+def test_doubled_pixels_cost_double_and_batches_nothing(cost: Any) -> None:
+    x, xh = rows(6, 4).sigmoid(), rows(6, 4, 1).sigmoid()
+    once = cost.double()(x, xh)
+    torch.testing.assert_close(cost(torch.cat([x, x], 1), torch.cat([xh, xh], 1)), 2 * once)
+    torch.testing.assert_close(cost(x[2:3], xh[2:3]), once[2:3])
+
+
+@pytest.mark.parametrize(("link", "cost"), [("sigmoid", Bernoulli()), ("softmax", Multinomial(20.0))])
+def test_links_are_taken_from_what_is_before_them(link: Any, cost: Any) -> None:
+    """The same costs as of what is decoded, and finite where that has saturated."""
+    inner = shaken(Pair(MLP(4, 2), MLP(2, 4), dim=4, latent_dim=2))
+    x, z = torch.softmax(rows(6, 4), -1), rows(6, 2)
+    ends = Linked(inner, link)
+    found, xh = cost.decoded(ends, x, z)
+    torch.testing.assert_close(found, cost(x, ends.decode(z)))
+    torch.testing.assert_close(xh, ends.decode(z))
+    far = (1e4 * z.float()).requires_grad_()
+    rows_, _ = cost.decoded(ends.float(), x.float(), far)
+    (g,) = torch.autograd.grad(rows_.sum(), far)
+    assert rows_.isfinite().all()
+    assert g.isfinite().all()
+
+
+def test_a_learned_deviation_is_profiled() -> None:
+    """Its gradient is that of (D/2) log mean r², and after training it is the root mean square of all rows."""
+    pair = shaken(Pair(MLP(4, 2, activation="silu"), MLP(2, 4, activation="silu"), dim=4, latent_dim=2))
+    cost, x = Gaussian().double(), rows(50, 4)
+    value, xh = cost.decoded(pair, x, pair._encode(x))
+    mean = (xh - x).square().mean()
+    wanted = torch.autograd.grad(2 * mean.log(), list(pair.parameters()), retain_graph=True)
+    for got, expected in zip(torch.autograd.grad(value.mean(), list(pair.parameters())), wanted, strict=True):
+        torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(value.mean(), 2 * (mean.log() + 1 + math.log(2 * math.pi)))
+    model = LatentModel(pair, StandardNormal(2).double(), cost=cost, divergence=())
+    model.finish(x)
+    torch.testing.assert_close(cost.variance, mean.detach())
+    close = model.eval().loss(x)["reconstruction"]
+    torch.testing.assert_close(close, value.mean())
+
+
+# -- divergences -------------------------------------------------------------------------------------------------------
+
+
+def encoder(dim: int = 3, latent: int = 2) -> GaussianPosterior:
+    return shaken(GaussianPosterior(MLP(dim, 2 * latent, (8,), "silu"), dim, latent))
+
+
+@pytest.mark.parametrize("prior", [StandardNormal(2), shaken(DiagonalNormal(2))])
+def test_closed_kl(prior: Any) -> None:
+    posterior, x = encoder(), rows(5, 3)
+    theta = posterior.numbers(x)
+    q = distributions.Independent(distributions.Normal(theta[:, :2], theta[:, 2:].exp()), 1)
+    still = isinstance(prior, StandardNormal)
+    mean, std = (torch.zeros(2), torch.ones(2)) if still else (prior.mean, prior.log_std.exp())
+    p = distributions.Independent(distributions.Normal(mean.double(), std.double()), 1)
+    closed = posterior.kl(theta, prior.double())
+    assert closed is not None
+    torch.testing.assert_close(closed, distributions.kl_divergence(q, p))
+    z, log_q = posterior.draw(theta.expand(40_000, 5, 4), Generator().manual_seed(1))
+    torch.testing.assert_close(log_q, q.log_prob(z))
+    drawn = log_q - prior.log_prob(z)
+    assert ((drawn.mean(0) - closed).abs() < 4 * drawn.std(0) / 200).all()
+
+
+def test_free_bits_cost_nothing_and_are_reported() -> None:
+    pair = Pair(None, MLP(2, 3), encoder(), dim=3, latent_dim=2).double()
+    model = LatentModel(pair, StandardNormal(2).double(), divergence=KL(free_bits=1e3))
+    assert float(model.loss(rows(5, 3))["kl"].detach()) == 1e3
+    assert model.evaluate(rows(5, 3))["kl"] < 1e2
+
+
+def test_mmd_is_unbiased_and_sees_dead_dimensions() -> None:
+    """By loops over pairs; the null's mean and deviation at 100 rows of 16, and what half of the dimensions dead give."""
+    a, b = rows(7, 3), rows(5, 3, 1)
+
+    def kernel(x: Tensor, y: Tensor) -> float:
+        return sum(c / (c + float((x - y).square().sum())) for c in (6 * s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10)))
+
+    within = [np.mean([kernel(x, y) for i, x in enumerate(t) for j, y in enumerate(t) if i != j]) for t in (a, b)]
+    across = np.mean([kernel(x, y) for x in a for y in b])
+    torch.testing.assert_close(float(imq(a, b)), float(sum(within) - 2 * across))
+    null = torch.stack([imq(rows(100, 16, 2 * i), rows(100, 16, 2 * i + 1)) for i in range(300)])
+    assert abs(float(null.mean())) < 3 * float(null.std()) / math.sqrt(300)
+    assert 0.006 < float(null.std()) < 0.010
+    half = rows(1000, 16)
+    half[:, 8:] = 0
+    assert float(imq(half, rows(1000, 16, 3))) > 0.12
+
+
+@pytest.mark.parametrize("kind", ["gan", "wgan-gp"])
+def test_a_critic_brings_codes_to_the_prior(kind: Any) -> None:
+    x = rows(1000, 2).float() * 1.5 + 2
+    torch.manual_seed(0)
+    pair = Pair(nn.Linear(2, 2), nn.Linear(2, 2), dim=2, latent_dim=2)
+    critic = Critic(MLP(2, 1, (32,), "silu"), kind, steps=3)
+    model = LatentModel(pair, StandardNormal(2), cost=lambda x, xh: 0 * xh.sum(-1), divergence=critic)
+    assert [p.name for p in model.players()] == ["critic", "model"]
+    before = model.evaluate(x)["mmd of codes"]
+    fit(model, x, epochs=20, batch_size=50, lr=1e-2, seed=0, progress=False)
+    after = model.evaluate(x)
+    assert after["mmd of codes"] < 0.2 * before
+    assert after["critic"] == pytest.approx(after["mmd of codes"], abs=0.1), "held-out rows are given no verdict"
+
+
+def test_the_penalty_holds_the_slope() -> None:
+    """At a critic of slope s everywhere it is penalty · (s − 1)², and the verdicts cancel where codes are as draws."""
+    net = nn.Linear(2, 1)
+    critic = Critic(net, "wgan-gp", penalty=7.0).double()
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[3.0, 4.0]]))
+    pair = Pair(nn.Identity(), nn.Identity(), dim=2, latent_dim=2)
+    model = LatentModel(pair, StandardNormal(2).double(), divergence=critic)
+    x, state = rows(9, 2), torch.get_rng_state()
+    value = critic.turn(model, "critic", x)
+    torch.set_rng_state(state)
+    n = model.prior._sample((9,), None, None)
+    torch.testing.assert_close(value, critic.verdict(n).mean() - critic.verdict(x).mean() + 7.0 * 16)
+
+
+# -- bounds ------------------------------------------------------------------------------------------------------------
+
+
+def principal(x: Tensor, latent: int) -> tuple[LatentModel, Any]:
+    """The linear VAE at its optimum, where its posterior is exact, and scikit-learn's probabilistic PCA."""
+    from sklearn.decomposition import PCA
+
+    pca = PCA(latent).fit(x.numpy())
+    sigma2, lam = pca.noise_variance_, torch.as_tensor(pca.explained_variance_)
+    axes, mean = torch.as_tensor(pca.components_), torch.as_tensor(pca.mean_)
+    w = axes.mT * (lam - sigma2).sqrt()
+    inside = w.mT @ w + sigma2 * torch.eye(latent)
+    dim = x.shape[1]
+    net, decoder = nn.Linear(dim, 2 * latent).double(), nn.Linear(latent, dim).double()
+    with torch.no_grad():
+        back = torch.linalg.solve(inside, w.mT)
+        log_std = 0.5 * (sigma2 / inside.diagonal()).log()
+        net.weight.copy_(torch.cat([back, torch.zeros_like(back)]))
+        net.bias.copy_(torch.cat([-back @ mean, 7 * torch.atanh(log_std / 7)]))
+        decoder.weight.copy_(w)
+        decoder.bias.copy_(mean)
+    pair = Pair(None, decoder, GaussianPosterior(net, dim, latent), dim=dim, latent_dim=latent)
+    return LatentModel(pair, StandardNormal(latent).double(), cost=Gaussian(sigma2**0.5).double()), pca
+
+
+def test_the_bound_of_the_best_linear_vae_is_the_likelihood_of_principal_components() -> None:
+    x = rows(400, 5) @ rows(5, 5, 7) + 3
+    model, pca = principal(x, 2)
+    torch.testing.assert_close(model.log_prob_bound(x), torch.as_tensor(pca.score_samples(x.numpy())))
+    terms = elbo_terms(model, x, 2)
+    assert terms.gap[0] == pytest.approx(0.0, abs=1e-9)
+    assert terms.elbo[0] == pytest.approx(float(pca.score(x.numpy())))
+
+
+def test_bounds_rise_with_draws_to_the_likelihood() -> None:
+    x = rows(200, 5) @ rows(5, 5, 7)
+    model, pca = principal(x, 2)
+    with torch.no_grad():
+        bias: Any = model.get_parameter("autoencoder.posterior.net.bias")
+        bias[2:] += 0.7  # posteriors that are too wide
+    exact = float(pca.score(x.numpy()))
+    means = [float(model.log_prob_bound(x, k, Generator().manual_seed(0)).mean()) for k in (1, 8, 64)]
+    assert means[0] < means[1] - 0.1 < means[2] < exact
+    assert exact - means[2] < 0.1
+
+
+def test_parts_of_the_bound_add_up() -> None:
+    """I − II − III is the ELBO, and II + III the mean KL within three standard errors."""
+    model, x = shaken(recipes.vae(6, 2, hidden=(16,))), rows(1000, 6).sigmoid()
+    terms = elbo_terms(model, x, 3, Generator().manual_seed(1))
+    i, two, three = terms.reconstruction, terms.mutual_information, terms.marginal
+    assert i[0] - two[0] - three[0] == pytest.approx(terms.elbo[0])
+    assert abs(two[0] + three[0] - terms.kl[0]) < 3 * math.hypot(two[1], three[1])
+    assert 0 < two[0] < math.log(1000)
+    assert three[0] > 0
+    assert terms.gap[0] > 0
+    assert "mutual information" in str(terms)
+
+
+def test_a_model_as_prior_gives_its_bound() -> None:
+    x = rows(300, 5) @ rows(5, 5, 7)
+    inner, pca = principal(rows(400, 2) @ rows(2, 2, 3), 1)
+    pair = Pair(None, MLP(2, 5, (8,)), encoder(5, 2), dim=5, latent_dim=2)
+    model = shaken(LatentModel(pair, inner, cost=Gaussian(1.0)))
+    inner, _ = principal(rows(400, 2) @ rows(2, 2, 3), 1)
+    model = model.with_base(inner)
+    batch, _ = model._batch(x)
+    exact = torch.as_tensor(pca.score_samples(batch.z.detach().numpy()))
+    assert batch.log_q is not None
+    torch.testing.assert_close(KL()(batch), batch.log_q - exact)
+
+
+# -- priors fitted afterwards ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["vae", "wae", "mlae"])
+def test_a_prior_fitted_afterwards_is_that_of_the_codes(kind: str) -> None:
+    x = rows(1500, 4).float()
+    models: dict[str, Any] = {
+        "vae": lambda: recipes.vae(4, 2, hidden=(8,), cost="gaussian"),
+        "wae": lambda: recipes.wae_mmd(4, 2, hidden=(8,)),
+        "mlae": lambda: mlae(4, 2, width=8, blocks=1),
+    }
+    model = models[kind]()
+    mended = fit_prior(model, x, GaussianMixture(2, 2), seed=3)
+    assert mended.autoencoder is model.autoencoder
+    wanted = GaussianMixture(2, 2)
+    codes = mended.codes(x, Generator().manual_seed(3))
+    wanted.prepare(codes)
+    found = mended.prior
+    assert isinstance(found, GaussianMixture)
+    torch.testing.assert_close(found.means, wanted.means)
+    assert found.log_prob(codes).mean() > StandardNormal(2).log_prob(codes).mean()
+    if kind == "vae":
+        assert not torch.equal(codes, mended.autoencoder.encode(x)), "codes of a stochastic encoder are drawn"
+
+
+def test_flows_are_fitted_to_codes_by_steps() -> None:
+    x = rows(600, 3).float()
+    model = fit_prior(recipes.wae_mmd(3, 2, hidden=(8,)), x, realnvp(2, depth=2, hidden=(8,)), epochs=2, progress=False)
+    assert model.sample(4).shape == (4, 3)
+    assert "mmd of codes" in model.evaluate(x)
+
+
+# -- files and bad input -----------------------------------------------------------------------------------------------
+
+
+def test_functions_are_costs_and_divergences_that_files_refuse(tmp_path: Path) -> None:
+    pair = Pair(nn.Linear(3, 2), nn.Linear(2, 3), dim=3, latent_dim=2)
+
+    def absolute(x: Tensor, xh: Tensor) -> Tensor:
+        return (x - xh).abs().sum(-1)
+
+    def norm(batch: Any) -> Tensor:
+        return batch.z.square().sum(-1)
+
+    model = LatentModel(pair, StandardNormal(2), cost=absolute, divergence=norm, weight=0.1)
+    terms = model.loss(rows(4, 3).float())
+    torch.testing.assert_close(terms["loss"], terms["reconstruction"] + 0.1 * terms["norm"])
+    save(model, tmp_path / "model.safetensors")
+    with pytest.raises(TypeError, match="PlainCost"):
+        load(tmp_path / "model.safetensors")
+
+
+BAD: dict[str, tuple[Any, type[Exception], str]] = {
+    "InfoVAE that raises the MMD": (
+        lambda: recipes.info_vae(4, 2, lam=1e-3),
+        ValueError,
+        r"weights >= 0, got \[1.0, -0.999\]: training would raise that divergence",
+    ),
+    "KL without a posterior": (
+        lambda: LatentModel(
+            Pair(nn.Linear(3, 2), nn.Linear(2, 3), dim=3, latent_dim=2), StandardNormal(2), divergence=KL()
+        ),
+        TypeError,
+        "KL needs a stochastic encoder: Pair has no posterior",
+    ),
+    "a prior of another dimension": (
+        lambda: recipes.vae(4, 2, prior=StandardNormal(3)),
+        ValueError,
+        "encodes to 2 coordinates, the prior has 3",
+    ),
+    "two weights for one divergence": (
+        lambda: recipes.vae(4, 2, weight=(1.0, 2.0)),  # type: ignore[arg-type]
+        ValueError,
+        "2 weights for 1 divergences",
+    ),
+    "no auto-encoder": (lambda: LatentModel(nn.Linear(2, 2), StandardNormal(2)), TypeError, "got Linear"),  # type: ignore[arg-type]
+    "no prior": (lambda: recipes.vae(4, 2, prior=nn.Identity()), TypeError, "as prior, got Identity"),  # type: ignore[arg-type]
+    "no term": (lambda: recipes.vae(4, 2).with_base(3), TypeError, "as prior, got int"),  # type: ignore[arg-type]
+    "grey levels of 255": (
+        lambda: fit(recipes.vae(4, 2), 255 * torch.rand(50, 4), epochs=1, progress=False),
+        ValueError,
+        "Bernoulli expects data between 0 and 1, got",
+    ),
+    "no shares": (
+        lambda: fit(recipes.vae(4, 2, cost="multinomial"), torch.rand(50, 4), epochs=1, progress=False),
+        ValueError,
+        "shares that sum to one",
+    ),
+    "batch norm under a penalty": (
+        lambda: Critic(nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Linear(8, 1)), "wgan-gp"),
+        ValueError,
+        "take LayerNorm",
+    ),
+    "an unknown cost": (lambda: recipes.vae(4, 2, cost="poisson"), ValueError, "got 'poisson'"),  # type: ignore[arg-type]
+    "standardised grey levels": (lambda: recipes.vae(4, 2, standardize=True), ValueError, "leave standardize out"),
+    "rows with weights under MMD": (
+        lambda: fit(recipes.wae_mmd(4, 2), torch.rand(50, 4), sample_weight=torch.rand(50), epochs=1, progress=False),
+        ValueError,
+        "mmd is a figure of whole batches",
+    ),
+    "a bound of a square": (
+        lambda: recipes.wae_mmd(4, 2, stochastic=True).log_prob_bound(torch.rand(3, 4)),
+        NotImplementedError,
+        "a cost that is a likelihood",
+    ),
+    "no model": (lambda: fit_prior(nn.Linear(2, 2), torch.rand(9, 2)), TypeError, "or a model with one, got Linear"),
+    "no free bits": (lambda: KL(free_bits=-1.0), ValueError, "free_bits >= 0"),
+    "no scales": (lambda: MMD(()), ValueError, "positive scales"),
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("what", [*BAD])
+def test_bad_input(what: str) -> None:
+    call, kind, words = BAD[what]
+    with pytest.raises(kind, match=words):
+        call()
