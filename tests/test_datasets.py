@@ -218,3 +218,117 @@ def test_bsds300_patches(tmp_path):
         datasets.bsds300(folder=tmp_path / "bsds300")
     with pytest.raises(ValueError, match=r"n must be at least 200"):
         datasets.bsds300(10, folder=tmp_path)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Colour sheets and faces in the layout that loaders read: one training sheet, half a test sheet, four portraits."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for kind in ("cifar10", "faces", "celeba/img_align_celeba"):
+        (tmp_path / kind).mkdir(parents=True)
+    for part in ("train", "test"):
+        levels = rng.integers(0, 256, (1280, 800, 3), dtype=np.uint8)
+        levels[:640] = 255
+        Image.fromarray(levels).save(tmp_path / f"cifar10/{part}_00.webp", lossless=True, method=0, quality=0)
+    y = rng.integers(0, 10, 1500).astype(np.uint8)
+    np.savez(tmp_path / "cifar10/labels.npz", train=y[:1000], test=y[1000:])
+    np.savez(tmp_path / "faces/freyfaces.npz", images=rng.integers(0, 256, (5, 28, 20), dtype=np.uint8))
+    faces = rng.integers(0, 256, (6, 64, 64), dtype=np.uint8)
+    np.savez(tmp_path / "faces/olivetti.npz", images=faces, target=np.repeat(np.arange(3, dtype=np.uint8), 2))
+    for i in range(4):  # red grows to the right, green downwards, blue from one to the next; a white frame is cut off
+        levels = np.full((218, 178, 3), 255, np.uint8)
+        levels[39:179, 19:159, 0], levels[39:179, 19:159, 1] = np.arange(140), np.arange(140)[:, None]
+        levels[39:179, 19:159, 2] = 40 * i
+        path = tmp_path / f"celeba/img_align_celeba/{i + 1:06d}.jpg"
+        Image.fromarray(levels).save(path, quality=95, subsampling=0)
+    return tmp_path
+
+
+def test_colour_images_are_flat_with_channels_first(images):
+    from PIL import Image
+
+    data = datasets.cifar10(dequantise=False, folder=images)
+    check_shape(data)
+    assert data.x.shape == (1500, 3072)
+    assert int(data.test.sum()) == 500
+    assert bool(data.test[1000:].all())
+    sheet = np.asarray(Image.open(images / "cifar10/train_00.webp"))
+    for i in (0, 27, 999):
+        tile = sheet[32 * (i // 25) :][:32, 32 * (i % 25) :][:, :32]
+        assert np.array_equal((255 * data.x[i]).round().reshape(3, 32, 32).permute(1, 2, 0).numpy(), tile)
+    assert data.columns[1024 + 32 * 3 + 5] == "pixel_1_3_5"
+    noisy = datasets.cifar10(folder=images).x
+    assert 0.9999 < float(noisy.max()) < 1
+    assert float(((noisy * 256).floor() / 255 - data.x).abs().max()) < 1e-6
+    Image.new("RGB", (800, 320)).save(images / "cifar10/test_00.webp")
+    with pytest.raises(ValueError, match=r"1280 high, got 800 × 320 in test_00.webp"):
+        datasets.cifar10(folder=images)
+    (images / "cifar10/test_00.webp").unlink()
+    with pytest.raises(FileNotFoundError, match=r"there: labels, train_00.*taneishi/convnetjs"):
+        datasets.cifar10(folder=images)
+
+
+def test_faces(images):
+    frey, olivetti = (make(dequantise=False, folder=images) for make in (datasets.frey_faces, datasets.olivetti))
+    for data, name, shape in ((frey, "freyfaces", (5, 560)), (olivetti, "olivetti", (6, 4096))):
+        check_shape(data)
+        assert data.x.shape == shape
+        with np.load(images / f"faces/{name}.npz") as file:
+            assert np.array_equal((255 * data.x).round().numpy(), file["images"].reshape(shape))
+    assert frey.columns[21] == "pixel_1_1"
+    assert frey.labels is None
+    assert olivetti.labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_celeba_from_a_folder(images):
+    data = datasets.celeba(size=20, dequantise=False, folder=images)
+    check_shape(data)
+    assert data.x.shape == (4, 1200)
+    assert data.test is None
+    assert not data.observables
+    levels = 255 * data.x.reshape(4, 3, 20, 20)
+    ramp = 3 + 7 * torch.arange(20.0)
+    for i in range(4):
+        for channel, wanted in zip(
+            levels[i], (ramp.expand(20, 20), ramp[:, None].expand(20, 20), 40.0 * i), strict=True
+        ):
+            assert float((channel - wanted).abs().max()) < 6
+    lists = images / "celeba"
+    names = [f"{i + 1:06d}.jpg" for i in range(4)]
+    signs = [(-1, 1), (1, 1), (1, -1), (-1, -1)]
+    rows = [f"{name} {a:2d} {b:2d}" for name, (a, b) in zip(names, signs, strict=True)]
+    (lists / "list_attr_celeba.txt").write_text("\n".join(["4", "Smiling Young", *rows]) + "\n")
+    (lists / "list_eval_partition.txt").write_text("".join(f"{name} {i // 2 * 2}\n" for i, name in enumerate(names)))
+    known = datasets.celeba(size=8, rows=range(1, 4), folder=images)
+    assert {k: v.tolist() for k, v in known.observables.items()} == {"Smiling": [1, 1, 0], "Young": [1, 0, 0]}
+    assert known.test.tolist() == [False, True, True]
+    assert len(datasets.celeba(size=8, rows=3, folder=images)) == 3
+    for bad in (range(2, 5), range(0)):
+        with pytest.raises(ValueError, match=r"holds 4 .jpg images, and rows range"):
+            datasets.celeba(rows=bad, folder=images)
+    (lists / "list_attr_celeba.txt").write_text("\n".join(["4", "Smiling Young", *rows[:2]]))
+    with pytest.raises(ValueError, match=r"a name and 2 numbers for 000003.jpg, and 1 others"):
+        datasets.celeba(size=8, folder=images)
+    from PIL import Image
+
+    Image.new("RGB", (64, 64)).save(lists / "img_align_celeba/000000.jpg")
+    with pytest.raises(ValueError, match=r"178 × 218 pixels; .*000000.jpg has \(64, 64\)"):
+        datasets.celeba(folder=images)
+    with pytest.raises(FileNotFoundError, match=r"img_align_celeba.zip"):
+        datasets.celeba(folder=lists)
+
+
+@pytest.mark.parametrize(("latent", "components"), [(8, 64), (16, 83)])
+def test_latent_toy_hides_its_dimension_from_linear_methods(latent, components):
+    data = datasets.latent_toy(latent)
+    check_shape(data)
+    spectrum = torch.linalg.eigvalsh(torch.cov(data.x.double().T)).flip(0).cumsum(0)
+    assert int((spectrum < 0.99 * spectrum[-1]).sum()) + 1 == components
+    assert list(data.observables) == [f"z{j + 1}" for j in range(latent)]
+    fresh, other = datasets.latent_toy(latent, seed=1), datasets.latent_toy(latent, map_seed=1)
+    assert torch.equal(other.observables["z1"], data.observables["z1"])
+    assert not torch.equal(fresh.observables["z1"], data.observables["z1"])
+    means = [x.mean(0) for x in (data.x, fresh.x, other.x)]  # of one map, and of another
+    assert float((means[1] - means[0]).abs().max()) < 0.02 < float((means[2] - means[0]).abs().max()) / 5

@@ -7,6 +7,10 @@ from geoflow.datasets.energies import double_well_energy, lennard_jones_energy, 
 from geoflow.datasets.entropy import entropy
 from geoflow.datasets.folder import adbench, available, fashion_mnist, mnist, power_subset, uci_regression
 from geoflow.datasets.hyperbolic import hyperbolic
+from geoflow.datasets.images import celeba, cifar10, frey_faces, olivetti
+from geoflow.datasets.jet_images import jet_images, jet_mass
+from geoflow.datasets.jets import jet_mixture, jets
+from geoflow.datasets.latent_toy import latent_toy
 from geoflow.datasets.mesh_targets import mesh_eigen
 from geoflow.datasets.meshes import mesh, read_mesh
 from geoflow.datasets.mixed_sources import MixedSources, glow_sources, sheared_sources
@@ -27,6 +31,8 @@ __all__ = [
     "bond_orders",
     "breast_cancer",
     "bsds300",
+    "celeba",
+    "cifar10",
     "digits",
     "double_well_energy",
     "dw4",
@@ -35,14 +41,21 @@ __all__ = [
     "entropy",
     "fashion_mnist",
     "four_gaussians",
+    "frey_faces",
     "glow_sources",
     "hyperbolic",
+    "jet_images",
+    "jet_mass",
+    "jet_mixture",
+    "jets",
+    "latent_toy",
     "lennard_jones_energy",
     "lj13",
     "mesh",
     "mesh_eigen",
     "mnist",
     "noisy_sine",
+    "olivetti",
     "power_subset",
     "qm9",
     "ramachandran",

@@ -1,7 +1,7 @@
 """What every loader gives: rows, what their columns are called, and what else is known about them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ class Dataset:
         test: mask of the rows that papers hold out ``(n,)``, or None.
         space: where the rows live; None is flat space.
         types: what kind each particle of a row is, whole numbers as atomic numbers ``(n, particles)``, or None.
+        observables: what else is known of each row, by name, one number a row ``(n,)``; empty where nothing is.
         about: where it comes from and what was done to it, in a sentence.
     """
 
@@ -36,6 +37,7 @@ class Dataset:
     test: Tensor | None = None
     space: Manifold | None = None
     types: Tensor | None = None
+    observables: Mapping[str, Tensor] = field(default_factory=dict)
     about: str = ""
 
     def __len__(self) -> int:

@@ -8,6 +8,11 @@ The folder is given as ``folder=`` or named by the environment variable GEOFLOW_
     bsds300/bsds300_color_jpg.tar                      200 photographs in train/, 100 in test/, for `bsds300`
     mnist/mnist.npz                                    x_train, y_train, x_test, y_test
     fashion_mnist/<train|t10k>-<images|labels>-idx?-ubyte.gz   idx files as they are published
+    cifar10/<train|test>_<nn>.webp, labels.npz         sheets of 40 × 25 images; train, test, for `cifar10`
+    faces/freyfaces.npz                                images (n, 28, 20), for `frey_faces`
+    faces/olivetti.npz                                 images (n, 64, 64), target, for `olivetti`
+    celeba/img_align_celeba/*.jpg                      as published, with its lists beside the folder, for `celeba`
+    lhc_jets/<qcd|top>.npz                             pt_gev, deta, dphi, jet_pt_eta_phi_mass and counts, for `jets`
     sbibm/<task>.npz                                   posterior_KK, observation_KK, true_parameters_KK, for `task`
     molecules/dw4.npz                                  train, val, test, eight columns, for `dw4`
     molecules/lj13.npz                                 val, test, 39 columns, for `lj13`
@@ -41,6 +46,24 @@ SOURCES = {
     "bsds300": "the GitHub repository BIDS/BSDS500, data/images: its train and val folders as train/ and test/ in a tar file",
     "mnist": "the GitHub repository rasbt/mnist-pngs, packed with arrays x_train, y_train, x_test, y_test",
     "fashion_mnist": "the GitHub repository zalandoresearch/fashion-mnist, data/fashion",
+    "cifar10": (
+        "the GitHub repository taneishi/convnetjs, demo/cifar10, which has the images without loss: tile 1,000 to a sheet of "
+        "40 rows and 25 columns, lossless WebP, train_00.webp to train_19.webp and test_00.webp, and pack the labels as "
+        "labels.npz with arrays train, test"
+    ),
+    "faces": (
+        "the GitHub repositories jmtomczak/vae_vampprior, datasets/Freyfaces (freyfaces.npz: images), and sjgershm/DBM, "
+        "olivettifaces.mat (olivetti.npz: images, target)"
+    ),
+    "celeba": (
+        "the CelebA page of the Multimedia Laboratory, CUHK: unpack img_align_celeba.zip, and put list_attr_celeba.txt and "
+        "list_eval_partition.txt beside the folder"
+    ),
+    "lhc_jets": (
+        "no repository: simulate with Pythia 8 and cluster with anti-kT, R = 0.8, packed with arrays pt_gev, deta, dphi "
+        "(all jets' constituents in a row, hardest first, relative to the jet), n_constituents, n_constituents_before_cut "
+        "and jet_pt_eta_phi_mass (n, 4)"
+    ),
     "sbibm": (
         "the GitHub repository sbi-benchmark/sbibm, sbibm/tasks/<task>/files, packed with arrays posterior_KK, "
         "observation_KK and true_parameters_KK, KK from 01 to 10"
@@ -103,7 +126,8 @@ def mnist(dequantise: bool = True, seed: int = 0, folder: str | os.PathLike[str]
     """
     with _open("mnist", "mnist.npz", folder) as file:
         train, test, y_train, y_test = _arrays(file, "x_train", "x_test", "y_train", "y_test")
-    return _images("mnist", train, test, y_train, y_test, dequantise, seed, "MNIST, 28 × 28.")
+    labels = np.concatenate([y_train, y_test])
+    return _images("mnist", np.concatenate([train, test]), labels, dequantise, seed, "MNIST, 28 × 28.", len(test))
 
 
 def fashion_mnist(dequantise: bool = True, seed: int = 0, folder: str | os.PathLike[str] | None = None) -> Dataset:
@@ -118,13 +142,14 @@ def fashion_mnist(dequantise: bool = True, seed: int = 0, folder: str | os.PathL
         _idx(_existing("fashion_mnist", f"{part}-ubyte.gz", folder))
         for part in ("train-images-idx3", "t10k-images-idx3", "train-labels-idx1", "t10k-labels-idx1")
     )
-    return _images("fashion_mnist", train, test, y_train, y_test, dequantise, seed, "Fashion-MNIST, 28 × 28.")
+    levels, labels = np.concatenate([train, test]), np.concatenate([y_train, y_test])
+    return _images("fashion_mnist", levels, labels, dequantise, seed, "Fashion-MNIST, 28 × 28.", len(test))
 
 
 def available(folder: str | os.PathLike[str] | None = None) -> dict[str, list[str]]:
     """Which of the loaders' files are in the folder: ``{"adbench": ["annthyroid", ...], ...}``."""
     root = _root(folder)
-    endings = {".npz", ".gz", ".tsv", ".obj", ".off", ".ply", ".tar"}
+    endings = {".npz", ".gz", ".tsv", ".obj", ".off", ".ply", ".tar", ".webp"}
     return {kind: sorted(p.stem for p in (root / kind).glob("*") if p.suffix in endings) for kind in SOURCES}
 
 
@@ -164,25 +189,19 @@ def _idx(path: Path) -> np.ndarray:
 
 
 def _images(
-    name: str,
-    train: np.ndarray,
-    test: np.ndarray,
-    y_train: np.ndarray,
-    y_test: np.ndarray,
-    dequantise: bool,
-    seed: int,
-    about: str,
+    name: str, levels: np.ndarray, labels: np.ndarray | None, dequantise: bool, seed: int, about: str, held: int = 0
 ) -> Dataset:
-    """Square images of bytes, training rows before test rows."""
-    level = torch.as_tensor(np.concatenate([train, test]).reshape(len(train) + len(test), -1)).float()
+    """Images of bytes ``(n, *shape)`` as flat rows, the last `held` of them test rows."""
+    x = torch.as_tensor(levels.reshape(len(levels), -1)).float()
     if dequantise:
-        x = level.add_(torch.rand(level.shape, generator=torch.Generator().manual_seed(seed))).div_(256)
+        noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed))
+        x = x.add_(noise.clamp_(max=1 - 2**-16)).div_(256)  # a sum of more may be rounded up to the next level
     else:
-        x = level.div_(255)
-    labels = torch.as_tensor(np.concatenate([y_train, y_test]).astype(np.int64))
-    side = round(x.shape[1] ** 0.5)
-    columns = tuple(f"pixel_{i // side}_{i % side}" for i in range(x.shape[1]))
-    return Dataset(name, x, columns, labels, test=torch.arange(len(x)) >= len(train), about=about)
+        x = x.div_(255)
+    columns = tuple("_".join(["pixel", *map(str, place)]) for place in np.ndindex(levels.shape[1:]))
+    test = torch.arange(len(x)) >= len(x) - held if held else None
+    y = None if labels is None else torch.as_tensor(labels.astype(np.int64))
+    return Dataset(name, x, columns, y, test=test, about=about)
 
 
 def _arrays(file: np.lib.npyio.NpzFile, *names: str) -> list[np.ndarray]:
