@@ -35,7 +35,7 @@ def jet_images(constituents: Any, weights: Any = None, *, size: int = 40, reach:
 
     Args:
         constituents: (p, η, φ) of each, ``(n, constituents, 3)``, or four-momenta (E, p_x, p_y, p_z) along the beam's z,
-            ``(n, constituents, 4)``. Rows of zero momentum fill up jets with fewer constituents.
+            ``(n, constituents, 4)``. Rows of zero momentum, wherever they point, fill up jets with fewer constituents.
         weights: factors of pᵢ ``(n, constituents)``, such as a constituent's probability not to be pile-up; None is one.
         size: pixels along each side.
         reach: half the side of the image, in units of η and φ (radians).

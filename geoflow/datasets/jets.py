@@ -29,7 +29,8 @@ def jets(kind: str, folder: str | os.PathLike[str] | None = None, *, constituent
         constituents: how many to keep; the files hold up to 100, which have 99.9 % of the momentum.
 
     Returns:
-        Rows ``(n, 3 · constituents)``; observables mass, pt, eta, phi and multiplicity, of the jet as it was simulated.
+        Rows ``(n, 3 · constituents)``; observables mass, pt, eta, phi and multiplicity, of the jet as it was simulated:
+        `jet_mass` of the rows, whose constituents are massless, is 2 % lower for QCD and 0.4 % for top (medians).
     """
     if kind not in KINDS:
         raise ValueError(f"jets has kinds {', '.join(KINDS)}; got {kind!r}.")
