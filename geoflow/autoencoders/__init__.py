@@ -1,6 +1,7 @@
 """Auto-encoders with a prior of their codes: one objective, and recipes for the models people know by name."""
 
 from geoflow.autoencoders import recipes
+from geoflow.autoencoders.attributes import attribute_direction, manipulated
 from geoflow.autoencoders.costs import Bernoulli, Cost, Gaussian, Multinomial, Square
 from geoflow.autoencoders.critic import Critic
 from geoflow.autoencoders.divergences import KL, MMD
@@ -28,7 +29,9 @@ __all__ = [
     "Posterior",
     "Square",
     "Term",
+    "attribute_direction",
     "elbo_terms",
     "fit_prior",
+    "manipulated",
     "recipes",
 ]

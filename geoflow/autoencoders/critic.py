@@ -105,7 +105,7 @@ class Critic(Term):
         if player == "encoder":
             return self._answer(model._batch(x)[0].z)
         with torch.no_grad():
-            z = model.codes(x)
+            z = model._codes(x)
             n = model.prior._sample((len(x),), None, None)
         if self.kind == "gan":
             return softplus(-self.verdict(n)).mean() + softplus(self.verdict(z)).mean()

@@ -117,11 +117,15 @@ class LatentModel(Sampler):
         return Batch(x, z, xh, posterior, theta, log_q, self.autoencoder, self.prior), cost
 
     def codes(self, x: Tensor, generator: Generator | None = None) -> Tensor:
-        """Codes ``(n, latent_dim)`` of rows as the aggregated posterior has them: one draw each, or encode(x).
+        """Codes ``(*batch, latent_dim)`` as the aggregated posterior has them: one draw each, or encode(x).
 
         What a prior is fitted to afterwards.
         """
-        x = validate.points(x, self.dim, "LatentModel.codes")
+        x, _ = self._door(x, None, "codes")
+        with torch.no_grad():
+            return self._codes(x.reshape(-1, self.dim), generator).reshape(*x.shape[:-1], self.autoencoder.latent_dim)
+
+    def _codes(self, x: Tensor, generator: Generator | None = None) -> Tensor:
         posterior = self.posterior
 
         def code(part: Tensor) -> Tensor:
@@ -129,8 +133,7 @@ class LatentModel(Sampler):
                 return self.autoencoder._encode(part)
             return posterior.draw(posterior.numbers(part), generator)[0]
 
-        with torch.no_grad():
-            return torch.cat([code(part) for part in x.split(ROWS)])
+        return torch.cat([code(part) for part in x.split(ROWS)])
 
     def log_prob_bound(self, x: Tensor, draws: int = 1, generator: Generator | None = None) -> Tensor:
         """A lower bound of log p(x) ``(*batch)`` in nats: log mean_k p(x | z_k) p(z_k) / q(z_k | x), z_k ~ q(z | x).
@@ -202,13 +205,13 @@ class LatentModel(Sampler):
         self.cost.check(x)
         self.autoencoder.prepare(x)
         if not frozen(self.prior):
-            self.prior.prepare(self.codes(x))
+            self.prior.prepare(self._codes(x))
 
     @torch.no_grad()
     def finish(self, x: Tensor, context: Tensor | None = None) -> None:
         """Finish the auto-encoder, then the cost and the prior on codes."""
         self.autoencoder.finish(x)
-        z = self.codes(x)
+        z = self._codes(x)
         self.cost.finish(self.autoencoder, x, z)
         self.prior.finish(z)
 
@@ -241,7 +244,7 @@ class LatentModel(Sampler):
                 mean = value if value.ndim == 0 else value.mean() if own is None else (own * value).sum() / own.sum()
                 found[name] += share * float(mean)
         loss = found["reconstruction"] + sum(w * found[term.name] for term, w in self._terms())
-        z = self.codes(x[:SOME])
+        z = self._codes(x[:SOME])
         draws = [self.prior._sample((len(z),), None, None) for _ in range(11)]
         if len(z) > 1:
             null = (

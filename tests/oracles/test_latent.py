@@ -21,8 +21,10 @@ from geoflow.autoencoders import (
     Linked,
     Multinomial,
     Square,
+    attribute_direction,
     elbo_terms,
     fit_prior,
+    manipulated,
     recipes,
 )
 from geoflow.autoencoders.divergences import imq
@@ -287,6 +289,27 @@ def test_flows_are_fitted_to_codes_by_steps() -> None:
     assert "mmd of codes" in model.evaluate(x)
 
 
+# -- attributes --------------------------------------------------------------------------------------------------------
+
+
+def test_directions_of_attributes() -> None:
+    """Along the ridge's direction a linear attribute grows by one a step; that of means is their difference."""
+    turn = torch.linalg.qr(rows(3, 3)).Q
+    pair = Pair(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False), dim=3, latent_dim=3).double()
+    with torch.no_grad():
+        pair.get_parameter("encoder.weight").copy_(turn)
+        pair.get_parameter("decoder.weight").copy_(turn.mT)
+    x = rows(500, 3) * torch.tensor([1.0, 2.0, 3.0])
+    x[:, 1] += x[:, 2]
+    slope = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
+    direction = attribute_direction(pair, x, x @ slope, ridge=0.0)
+    moved = manipulated(pair, x[:4], direction, torch.tensor([0.0, 1.0, 2.5]))
+    torch.testing.assert_close(moved @ slope, (x[:4] @ slope) + torch.tensor([[0.0], [1.0], [2.5]]))
+    has = x[:, 0] > 0
+    found = attribute_direction(pair, x, has)
+    torch.testing.assert_close(found, turn @ (x[has].mean(0) - x[~has].mean(0)))
+
+
 # -- files and bad input -----------------------------------------------------------------------------------------------
 
 
@@ -361,6 +384,16 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
         "a cost that is a likelihood",
     ),
     "no model": (lambda: fit_prior(nn.Linear(2, 2), torch.rand(9, 2)), TypeError, "or a model with one, got Linear"),
+    "an attribute that all have": (
+        lambda: attribute_direction(recipes.vae(4, 2).autoencoder, torch.rand(5, 4), torch.ones(5)),
+        ValueError,
+        "all 5 rows have the same attribute",
+    ),
+    "an attribute of numbers": (
+        lambda: attribute_direction(recipes.vae(4, 2).autoencoder, torch.rand(5, 4), torch.rand(5)),
+        ValueError,
+        "zeros and ones; give ridge=",
+    ),
     "no free bits": (lambda: KL(free_bits=-1.0), ValueError, "free_bits >= 0"),
     "no scales": (lambda: MMD(()), ValueError, "positive scales"),
 }
