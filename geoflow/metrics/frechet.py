@@ -76,7 +76,8 @@ class FrechetReport:
         name: of the feature map.
         distance: of the fakes to the real test rows, raw: comparable under the same map and equal `rows` only.
         floor: of as many real training rows to the test rows: what a perfect sampler would get.
-        mean_image: of the mean training image, repeated, to the test rows: what a sampler without a clue gets.
+        mean_image: of the mean training image, repeated, to the test rows: what a sampler without a clue gets; None if
+            the report was given features without those of the mean image.
         rows: fakes, and training rows, that were used.
         test_rows: real rows they were compared with.
     """
@@ -84,24 +85,38 @@ class FrechetReport:
     name: str
     distance: float
     floor: float
-    mean_image: float
+    mean_image: float | None
     rows: int
     test_rows: int
 
     @property
     def relative(self) -> float:
         """(distance − floor) / (mean_image − floor): 0 is perfect, 1 the mean image; free of the map's scale."""
+        if self.mean_image is None:
+            raise ValueError(
+                "FrechetReport has no relative figure without the mean image's: pass its features to frechet_report as "
+                "mean_image=."
+            )
         return (self.distance - self.floor) / (self.mean_image - self.floor)
 
     def __str__(self) -> str:
+        scale = "" if self.mean_image is None else f", mean image {self.mean_image:.4g}, relative {self.relative:.3g}"
         return (
-            f"FD[{self.name}] {self.distance:.4g} (floor {self.floor:.4g}, mean image {self.mean_image:.4g}, relative "
-            f"{self.relative:.3g}; N = {self.rows:,} against {self.test_rows:,})"
+            f"FD[{self.name}] {self.distance:.4g} (floor {self.floor:.4g}{scale}; N = {self.rows:,} against "
+            f"{self.test_rows:,})"
         )
 
 
 def frechet_report(
-    features: Callable[[Tensor], Any], real_train: Any, real_test: Any, fake: Any, *, block: int = 1000, seed: int = 0
+    features: Callable[[Tensor], Any] | None,
+    real_train: Any,
+    real_test: Any,
+    fake: Any,
+    *,
+    mean_image: Any = None,
+    name: str | None = None,
+    block: int = 1000,
+    seed: int = 0,
 ) -> FrechetReport:
     """FD[map] of fakes with its floor, the same figure for the mean image, and N.
 
@@ -110,14 +125,25 @@ def frechet_report(
 
     Args:
         features: rows ``(n, dim)`` → features ``(n, d)``: a `feature_classifier` trained on `real_train`, or any
-            callable; a module runs in evaluation mode. Its ``name``, if it has one, is that of the figure.
-        real_train, real_test, fake: images as flat rows. Real ones must not be among both, or the floor is too low.
+            callable; a module runs in evaluation mode. Its ``name``, if it has one, is that of the figure. One that
+            wants images, as Inception does, begins with ``rows.unflatten(1, (3, 32, 32))``. None: the sets are
+            features already, those of Inception's pool for instance.
+        real_train, real_test, fake: images as flat rows, or their features. Real ones must not be among both, or the
+            floor is too low.
+        mean_image: where the sets are features, those of the mean training image ``(d,)``: they are not the mean of
+            features. Without them there is no relative figure.
+        name: of the map; needed where the sets are features.
         block: rows that go through the map at once.
         seed: of the subset where `fake` and `real_train` differ in length.
 
     Raises:
-        ValueError: too few rows (see `frechet`), or a map that tells the mean image no better from the test rows than
-            the training rows.
+        ValueError: too few rows (see `frechet`), features without a name, or a map that tells the mean image no better
+            from the test rows than the training rows.
+
+    >>> g = torch.Generator().manual_seed(0)
+    >>> train, test, made = (torch.randn(2000, 3, generator=g) for _ in range(3))
+    >>> print(frechet_report(None, train, test, 2 * made, mean_image=torch.zeros(3), name="pool3"))
+    FD[pool3] ... (floor 0.00..., mean image ..., relative ...; N = 2,000 against 2,000)
     """
     who = "frechet_report"
     train, test, made = (
@@ -128,26 +154,43 @@ def frechet_report(
             f"{who} expects images of one size, got rows of {train.shape[1]} (real_train), {test.shape[1]} (real_test) "
             f"and {made.shape[1]} (fake) numbers."
         )
+    anchor: Tensor | None = None
+    if features is None:
+        if name is None:
+            raise ValueError(f"{who}: name the map that the features come from: pass name=, such as 'inception'.")
+        if mean_image is not None:
+            anchor = torch.as_tensor(mean_image).detach().reshape(1, -1)
+            if anchor.shape[1] != test.shape[1]:
+                raise ValueError(
+                    f"{who} expects the features of the mean image, ({test.shape[1]},), got {anchor.shape[1]} numbers."
+                )
+    elif mean_image is not None:
+        raise TypeError(f"{who}: mean_image= is for features given as tables; with a map the image is found here.")
+    else:
+        name = name or getattr(features, "name", None) or getattr(features, "__name__", None) or type(features).__name__
+        anchor = train.mean(0, keepdim=True)
     rows = min(len(train), len(made))
     generator = torch.Generator().manual_seed(seed)
     some_train, some_made = (t[torch.randperm(len(t), generator=generator)[:rows]] for t in (train, made))
     real = _fit(in_blocks(features, test, block), "features(real_test)")
     floor = gaussian_w2(*_fit(in_blocks(features, some_train, block), "features(real_train)"), *real)
-    blank = in_blocks(features, train.mean(0, keepdim=True), block)[0]
-    mean_image = gaussian_w2(blank, torch.zeros_like(real[1]), *real)
     distance = gaussian_w2(*_fit(in_blocks(features, some_made, block), "features(fake)"), *real)
-    name = getattr(features, "name", None) or getattr(features, "__name__", None) or type(features).__name__
-    if mean_image <= floor:
+    if anchor is None:
+        return FrechetReport(str(name), distance, floor, None, rows, len(test))
+    blank = gaussian_w2(in_blocks(features, anchor, block)[0], torch.zeros_like(real[1]), *real)
+    if blank <= floor:
         raise ValueError(
-            f"{who}: under the map {name!r} the mean image is no farther from real_test ({mean_image:.3g}) than "
+            f"{who}: under the map {str(name)!r} the mean image is no farther from real_test ({blank:.3g}) than "
             f"real_train is ({floor:.3g}): the map sees too little; train it longer, or take another."
         )
-    return FrechetReport(str(name), distance, floor, mean_image, rows, len(test))
+    return FrechetReport(str(name), distance, floor, blank, rows, len(test))
 
 
 @torch.no_grad()
-def in_blocks(features: Callable[[Tensor], Any], x: Tensor, block: int) -> Tensor:
+def in_blocks(features: Callable[[Tensor], Any] | None, x: Tensor, block: int) -> Tensor:
     """Features of all rows, `block` at a time, in float64 on the CPU; a module keeps its modes, dtype and device."""
+    if features is None:
+        return validate.table(x, "frechet_report", "features", dtype=torch.float64, device="cpu")
     modes = [(m, m.training) for m in features.modules()] if isinstance(features, nn.Module) else []
     like = reference(features) if isinstance(features, nn.Module) else None
     try:
