@@ -53,6 +53,9 @@ def test_what_nac_refuses() -> None:
         nac(z, [1])
     with pytest.raises(ValueError, match=r"mask \(4,\) or indices, got \(3,\) truth values"):
         nac(z, torch.ones(3, dtype=torch.bool))
+    for wrong in ([1, 1, 0, 1], [0, 4]):
+        with pytest.raises(ValueError, match=r"different indices in 0 ... 3 as active"):
+            nac(z, wrong)
     with pytest.raises(ValueError, match=r"got torch.float64 \(4,\): pass mask >= 0.5"):
         nac(z, rows(1, 4)[0])
     with pytest.raises(ValueError, match="z of nac contains NaN"):
@@ -120,11 +123,12 @@ def test_distances_of_marginals_in_closed_form() -> None:
     """A shift of δ is at 2 Φ(δ/2) − 1; a scale of s moves the radius as chi² does."""
     from scipy.stats import chi2, norm
 
-    z = 1.5 * rows(20000, 3) + torch.tensor([0, 0, 0.0])
+    z = 1.5 * rows(20000, 3)
     at = np.linspace(0, 60, 20001)
     assert marginals(z).radius_ks == pytest.approx(np.abs(chi2.cdf(at / 2.25, 3) - chi2.cdf(at, 3)).max(), abs=0.01)
-    moved = marginals(rows(20000, 3) + torch.tensor([0, 0.5, 0]))
-    assert moved.ks[1] == pytest.approx(2 * norm.cdf(0.25) - 1, abs=0.01)
+    shift = torch.tensor([0, 0.5, 0])
+    back, moved = marginals(rows(20000, 3) - shift), marginals(rows(20000, 3) + shift)
+    assert [float(f.ks[1]) for f in (back, moved)] == pytest.approx([2 * norm.cdf(0.25) - 1] * 2, abs=0.01)
     assert moved.ks[[0, 2]].max() < 0.015
     assert moved.p_values.argmin() == 1
     assert moved.p_value < 1e-9
@@ -135,10 +139,10 @@ def test_distances_of_marginals_in_closed_form() -> None:
 
 def test_marginals_under_the_null() -> None:
     """Rejected at .2 no more often than in one case of five; radius and dimensions each as often as they should."""
-    found = [marginals(rows(200, 4, seed)) for seed in range(80)]
-    assert np.mean([f.p_value <= 0.2 for f in found]) < 0.2 + 3 * 0.4 / math.sqrt(80)
+    found = [marginals(rows(200, 4, seed)) for seed in range(50)]
+    assert np.mean([f.p_value <= 0.2 for f in found]) < 0.2 + 3 * 0.4 / math.sqrt(50)
     radius = [f.radius_p_value for f in found]
-    assert abs(np.mean(radius) - 0.5) < 4 * 0.29 / math.sqrt(80)
+    assert abs(np.mean(radius) - 0.5) < 4 * 0.29 / math.sqrt(50)
     assert found[0].p_value == min(1.0, 5 * min(float(found[0].p_values.min()), found[0].radius_p_value))
     # every marginal right, the radius not: z and its copy
     copies = rows(2000, 1).expand(2000, 6)
@@ -167,8 +171,8 @@ def test_multiquadric_by_hand() -> None:
 
 def test_multiquadric_under_the_null_and_its_power() -> None:
     """Batches of 100 codes of 16 dimensions: mean zero, deviation .008; with half of the dimensions dead .17."""
-    null = [mmd(rows(100, 16, 2 * i), rows(100, 16, 2 * i + 1), kernel="imq") for i in range(150)]
-    assert abs(np.mean(null)) < 3 * np.std(null) / math.sqrt(150)
+    null = [mmd(rows(100, 16, 2 * i), rows(100, 16, 2 * i + 1), kernel="imq") for i in range(120)]
+    assert abs(np.mean(null)) < 3 * np.std(null) / math.sqrt(120)
     assert 0.006 < np.std(null) < 0.010
     assert 0.4 < np.mean(np.array(null) < 0) < 0.65
     alive = (torch.arange(16) < 8).double()
@@ -189,7 +193,7 @@ def test_statistic_of_the_test(kernel: Any) -> None:
     assert found.p_value == 1 / 201
     again = mmd_test(a, b, block=7, **given)
     assert again[:3] == pytest.approx(found[:3], rel=1e-9)
-    draws = [mmd(rows(50, 8, 2 * i), rows(60, 8, 2 * i + 1), **given) for i in range(100)]
+    draws = [mmd(rows(50, 8, 2 * i), rows(60, 8, 2 * i + 1), **given) for i in range(60)]
     same = mmd_test(rows(50, 8), rows(60, 8, 1), permutations=300, **given)
     assert same.null_deviation == pytest.approx(np.std(draws), rel=0.25)  # of labels, and of rows
     assert str(found).startswith(f"MMD^2 {found.statistic:.4f} (null ")
@@ -197,10 +201,10 @@ def test_statistic_of_the_test(kernel: Any) -> None:
 
 
 def test_p_values_are_uniform_under_the_null() -> None:
-    p = [mmd_test(rows(15, 2, 2 * i), rows(25, 2, 2 * i + 1), permutations=19, seed=i).p_value for i in range(120)]
+    p = [mmd_test(rows(15, 2, 2 * i), rows(25, 2, 2 * i + 1), permutations=19, seed=i).p_value for i in range(80)]
     assert all(round(20 * v, 6) == round(20 * v) for v in p)
-    assert abs(np.mean(p) - 0.525) < 3 * 0.29 / math.sqrt(120)
-    assert abs(np.mean(np.array(p) <= 0.25) - 0.25) < 3 * 0.43 / math.sqrt(120)
+    assert abs(np.mean(p) - 0.525) < 3 * 0.29 / math.sqrt(80)
+    assert abs(np.mean(np.array(p) <= 0.25) - 0.25) < 3 * 0.43 / math.sqrt(80)
 
 
 def test_rows_of_the_test_are_drawn_and_said(unchecked: None) -> None:

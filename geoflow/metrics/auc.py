@@ -74,7 +74,7 @@ def auc(score_background: Any, score_signal: Any, *, eps_s: float = 0.3) -> AUC:
     who = "auc"
     if not (isinstance(eps_s, (int, float)) and 0 < eps_s < 1):
         raise ValueError(f"{who}: eps_s is a share of the signal in (0, 1), got {eps_s!r}.")
-    missing = [n for n, x in (("background", score_background), ("signal", score_signal)) if np.size(x) == 0]
+    missing = [n for n, x in (("background", score_background), ("signal", score_signal)) if 0 in np.shape(x)]
     if missing:
         raise ValueError(
             f"{who} expects scores of both classes, got none of {' and '.join(missing)}: are all labels the same?"

@@ -4,6 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from geoflow import validate
 
@@ -48,28 +49,39 @@ def nac(z: Any, active: Any = None) -> NAC:
     """
     who = "nac"
     x = validate.table(z, who, "z", 2, dtype=torch.float64, device="cpu")
-    if active is not None:
-        chosen = torch.as_tensor(active, device="cpu")
-        if chosen.dtype == torch.bool and chosen.shape != x.shape[1:]:
-            raise ValueError(
-                f"{who} expects active as a mask ({x.shape[1]},) or indices, got {tuple(chosen.shape)} truth values."
-            )
-        if chosen.is_floating_point() or chosen.ndim != 1:
-            raise ValueError(
-                f"{who} expects active as truth values or indices of dimensions, got {chosen.dtype} "
-                f"{tuple(chosen.shape)}: pass mask >= 0.5, for instance."
-            )
-        x = x[:, chosen]
+    chosen = torch.arange(x.shape[1]) if active is None else _indices(active, x.shape[1], who)
+    x = x[:, chosen]
     if x.shape[1] < 2:
         raise ValueError(f"{who} is a mean over pairs: it needs two active dimensions, got {x.shape[1]}.")
-    constant = (x.amax(0) == x.amin(0)).nonzero().flatten().tolist()
+    constant = chosen[x.amax(0) == x.amin(0)].tolist()
     if constant:
-        which = constant if active is None else torch.arange(torch.as_tensor(z).shape[1])[chosen][constant].tolist()
         raise ValueError(
-            f"{who}: dimension {', '.join(map(str, which[:5]))} of z is constant, so it has no correlation: leave it out "
+            f"{who}: dimension {', '.join(map(str, constant[:5]))} of z is constant, so it has no correlation: leave it out "
             "by active=, see active_dimensions."
         )
     size = x.shape[1]
     off = ~torch.eye(size, dtype=torch.bool)
     value = float(torch.corrcoef(x.T).abs()[off].mean())
     return NAC(value, math.sqrt(2 / (math.pi * len(x))), len(x), size)
+
+
+def _indices(active: Any, size: int, who: str) -> Tensor:
+    """Numbers of the active dimensions, of a mask or of indices."""
+    chosen = torch.as_tensor(active, device="cpu")
+    if chosen.dtype == torch.bool:
+        if chosen.shape != (size,):
+            raise ValueError(
+                f"{who} expects active as a mask ({size},) or indices, got {tuple(chosen.shape)} truth values."
+            )
+        return chosen.nonzero().flatten()
+    if chosen.is_floating_point() or chosen.ndim != 1:
+        raise ValueError(
+            f"{who} expects active as truth values or indices of dimensions, got {chosen.dtype} {tuple(chosen.shape)}: "
+            "pass mask >= 0.5, for instance."
+        )
+    if len(chosen.unique()) < len(chosen) or bool(((chosen < 0) | (chosen >= size)).any()):
+        raise ValueError(
+            f"{who} expects different indices in 0 ... {size - 1} as active, got {chosen.tolist()[:20]}: pass a mask of "
+            "truth values, or torch.as_tensor(mask).bool() of one of zeros and ones."
+        )
+    return chosen.long()

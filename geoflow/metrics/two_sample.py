@@ -50,7 +50,7 @@ def mmd_test(
     Under the null rows of both sets are exchangeable, so the p-value is exact: P(p ≤ t) ≤ t. The null's deviation is what
     a figure must be read beside, for it shrinks with 1 / rows and differs between kernels and dimensions. [gretton2012]
 
-    Cost: (n + m)² (dim + permutations), in blocks, so memory stays small; two sets of 2,000 rows take a second.
+    Cost: (n + m)² (dim + permutations), in blocks, so memory stays small; two sets of 2,000 rows take two seconds on one core.
 
     Args:
         x, y: tables ``(n, dim)`` and ``(m, dim)``, at least two rows each; codes and draws of their prior, for instance.
