@@ -1,6 +1,7 @@
 """Auto-encoders with a prior of their codes: one objective, and recipes for the models people know by name."""
 
 from geoflow.autoencoders import recipes
+from geoflow.autoencoders.anomaly import Topics, anomaly_scores, topic_weights, topics
 from geoflow.autoencoders.attributes import attribute_direction, manipulated
 from geoflow.autoencoders.costs import Bernoulli, Cost, Gaussian, Multinomial, Square
 from geoflow.autoencoders.critic import Critic
@@ -29,9 +30,13 @@ __all__ = [
     "Posterior",
     "Square",
     "Term",
+    "Topics",
+    "anomaly_scores",
     "attribute_direction",
     "elbo_terms",
     "fit_prior",
     "manipulated",
     "recipes",
+    "topic_weights",
+    "topics",
 ]

@@ -1,0 +1,112 @@
+"""Scores of anomaly: what they are, their orientation, and that labels have no part in it."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from geoflow import GaussianMixture, LatentModel, Pair, StandardNormal
+from geoflow.autoencoders import Linked, Multinomial, anomaly_scores, recipes, topic_weights, topics
+from geoflow.distributions import Dirichlet
+
+
+def shares(n: int, dim: int, seed: int = 0) -> Tensor:
+    return torch.softmax(torch.randn(n, dim, generator=Generator().manual_seed(seed)), -1)
+
+
+def mixture() -> LatentModel:
+    """Codes are the logits; two topics, one that lights two pixels and one that lights eight."""
+    decoder, encoder = nn.Linear(2, 8, bias=False), nn.Linear(8, 2, bias=False)
+    with torch.no_grad():
+        decoder.weight.zero_()
+        decoder.weight[:2, 0] = 5.0
+        encoder.weight.zero_()
+        encoder.weight[0, :2], encoder.weight[1, 2:] = 1.0, 1.0
+    pair = Linked(Pair(encoder, decoder, dim=8, latent_dim=2), "softmax")
+    prior = GaussianMixture.of(torch.tensor([0.9, 0.1]), torch.eye(2), 0.01 * torch.ones(2, 2))
+    return LatentModel(pair, prior, cost=Multinomial(10.0), divergence=())
+
+
+def test_topics_are_ordered_by_entropy_and_not_by_weight() -> None:
+    found = topics(mixture())
+    assert found.order == [0, 1]
+    assert float(found.entropy[1]) == pytest.approx(math.log(8), abs=1e-5)
+    assert math.log(2) < float(found.entropy[0]) < 1.2
+    torch.testing.assert_close(found.decoded.sum(1), torch.ones(2))
+    narrow = torch.tensor([0.5, 0.5, 0, 0, 0, 0, 0, 0])
+    wide = torch.full((8,), 0.125)
+    scores = anomaly_scores(mixture(), torch.stack([narrow, wide]))
+    assert scores["complex"][1] > 0.99 > 0.01 > scores["complex"][0]
+    torch.testing.assert_close(scores["simple"], 1 - scores["complex"])
+    torch.testing.assert_close(topic_weights(mixture(), torch.stack([narrow, wide])).sum(1), torch.ones(2))
+
+
+def test_shares_are_topics_themselves() -> None:
+    """Corners of the simplex decode to the topics, and a code is its own weights."""
+    decoder = nn.Linear(3, 6, bias=False)
+    pair = Linked(Pair(nn.Softmax(-1), decoder, dim=6, latent_dim=3), "softmax")
+    pair.autoencoder.encoder = nn.Sequential(nn.Linear(6, 3), nn.Softmax(-1))
+    model = LatentModel(pair, Dirichlet([1.0, 1.0, 1.0]), cost=Multinomial(), divergence=())
+    torch.testing.assert_close(topics(model).decoded, torch.softmax(decoder.weight.T, -1).detach())
+    x = shares(5, 6)
+    torch.testing.assert_close(topic_weights(model, x), pair.encode(x))
+
+
+def test_scores_are_what_they_are_called() -> None:
+    model, x = recipes.vae(6, 2, hidden=(8,)), shares(40, 6)
+    found = anomaly_scores(model, x, generator=Generator().manual_seed(3))
+    assert list(found) == ["reconstruction", "elbo", "kl", "prior"]
+    z = model.autoencoder.encode(x)
+    torch.testing.assert_close(found["prior"], -StandardNormal(2).log_prob(z).detach())
+    torch.testing.assert_close(found["reconstruction"], model.cost(x, model.autoencoder.decode(z)).detach())
+    again = anomaly_scores(model, x, ["elbo"], Generator().manual_seed(3))["elbo"]
+    torch.testing.assert_close(again, -model.log_prob_bound(x, generator=Generator().manual_seed(3)))
+    assert bool((found["kl"] >= 0).all())
+
+
+def test_what_lies_off_the_rows_is_strange() -> None:
+    """A trained linear auto-encoder: rows off its plane cost more, rows far out in it are improbable."""
+    g = Generator().manual_seed(0)
+    x = torch.randn(500, 3, generator=g) * torch.tensor([1.0, 1.0, 0.01])
+    model = recipes.wae_mmd(3, 2, hidden=(), cost="gaussian")
+    with torch.no_grad():
+        for name in ("encoder", "decoder"):
+            model.autoencoder.get_parameter(f"{name}.layers.0.weight").copy_(
+                torch.eye(3)[:, :2] if name == "decoder" else torch.eye(3)[:2]
+            )
+            model.autoencoder.get_parameter(f"{name}.layers.0.bias").zero_()
+    off, far = torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[6.0, 0.0, 0.0]])
+    usual = anomaly_scores(model, x)
+    assert anomaly_scores(model, off)["reconstruction"] > usual["reconstruction"].max()
+    assert anomaly_scores(model, far)["prior"] > usual["prior"].max()
+    assert anomaly_scores(model, off)["prior"] < usual["prior"].median()
+
+
+BAD: dict[str, tuple[Any, type[Exception], str]] = {
+    "an unknown score": (
+        lambda: anomaly_scores(mixture(), shares(3, 8), ["mass"]),
+        ValueError,
+        "knows reconstruction, elbo",
+    ),
+    "one that the model lacks": (
+        lambda: anomaly_scores(mixture(), shares(3, 8), ["kl"]),
+        ValueError,
+        "this model has no score 'kl'; it has reconstruction, prior, complex, simple",
+    ),
+    "topics of a normal": (lambda: topics(recipes.vae(4, 2)), TypeError, "the prior is StandardNormal"),
+    "topics below zero": (
+        lambda: topics(recipes.wae_mmd(4, 2, prior=GaussianMixture(2, 2))),
+        ValueError,
+        "give the decoder a link",
+    ),
+    "one row": (lambda: anomaly_scores(mixture(), shares(3, 8)[0]), ValueError, r"rows \(n, dim\)"),
+}
+
+
+@pytest.mark.parametrize("what", [*BAD])
+def test_bad_input(what: str) -> None:
+    call, kind, words = BAD[what]
+    with pytest.raises(kind, match=words):
+        call()
