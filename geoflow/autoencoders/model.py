@@ -223,14 +223,13 @@ class LatentModel(Sampler):
         such figures between draws of the prior alone: what is within two of them is no difference. Adversaries are
         no measure: in the objective an adversary's term is replaced by what `Term.figure` gives.
         """
-        training, state = self.training, torch.get_rng_state()
+        training = self.training
         self.eval()
-        torch.manual_seed(0)
-        try:
-            return self._figures(x, weight)
-        finally:
-            self.train(training)
-            torch.set_rng_state(state)
+        with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+            torch.manual_seed(0)
+            found = self._figures(x, weight)
+        self.train(training)
+        return found
 
     def _figures(self, x: Tensor, weight: Tensor | None) -> dict[str, float]:
         total = len(x) if weight is None else float(weight.sum())
