@@ -1,7 +1,7 @@
 """Auto-encoders with a prior of their codes: one objective, and recipes for the models people know by name."""
 
 from geoflow.autoencoders import recipes
-from geoflow.autoencoders.anomaly import Topics, anomaly_scores, topic_weights, topics
+from geoflow.autoencoders.anomaly import DecodedTopics, anomaly_scores, topic_weights, topics
 from geoflow.autoencoders.attributes import attribute_direction, manipulated
 from geoflow.autoencoders.costs import Bernoulli, Cost, Gaussian, Multinomial, Square
 from geoflow.autoencoders.critic import Critic
@@ -20,6 +20,7 @@ __all__ = [
     "Bernoulli",
     "Cost",
     "Critic",
+    "DecodedTopics",
     "ELBOTerms",
     "FlowPosterior",
     "Gaussian",
@@ -30,7 +31,6 @@ __all__ = [
     "Posterior",
     "Square",
     "Term",
-    "Topics",
     "anomaly_scores",
     "attribute_direction",
     "elbo_terms",

@@ -100,7 +100,7 @@ def available(model: LatentModel) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Topics:
+class DecodedTopics:
     """What each part of a latent mixture stands for.
 
     Attributes:
@@ -114,7 +114,7 @@ class Topics:
     order: list[int]
 
 
-def topics(model: LatentModel) -> Topics:
+def topics(model: LatentModel) -> DecodedTopics:
     """Decoded means of a Gaussian mixture, or corners of shares, ordered by how spread out they are.
 
     H = −Σ p log p, p the decoded values over their sum: of images that are no less than zero, how many pixels a topic
@@ -133,7 +133,7 @@ def topics(model: LatentModel) -> Topics:
         )
     shares = decoded.double() / decoded.double().sum(1, keepdim=True)
     entropy = -torch.xlogy(shares, shares).sum(1)
-    return Topics(decoded, entropy.to(decoded), entropy.argsort().tolist())
+    return DecodedTopics(decoded, entropy.to(decoded), entropy.argsort().tolist())
 
 
 def topic_weights(model: LatentModel, x: Tensor) -> Tensor:
