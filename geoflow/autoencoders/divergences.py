@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from geoflow import validate
 from geoflow.autoencoders.terms import Batch, Term
 from geoflow.density import Density, Sampler
 from geoflow.registry import register
@@ -20,17 +21,20 @@ SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 class KL(Term):
     """KL(q(z | x) ‖ prior), row by row: in closed form where there is one, else log q(z | x) − log p(z) at the draw.
 
-    Of a prior that is itself a `LatentModel`, log p(z) is its lower bound, and the divergence an upper one.
+    Of a prior that is itself a `LatentModel`, log p(z) is its lower bound, and the divergence an upper one, which falls
+    to KL with `draws`. [klushyn2019]
 
     Args:
         free_bits: nats of KL a row that cost nothing, against posteriors that collapse to the prior. [kingma2016]
         closed: take closed forms; False always takes the draw.
+        draws: of the codes of such a prior for its bound, each a pass through it.
     """
 
     name, by_rows = "kl", True
 
-    def __init__(self, free_bits: float = 0.0, closed: bool = True) -> None:
+    def __init__(self, free_bits: float = 0.0, closed: bool = True, draws: int = 1) -> None:
         super().__init__()
+        self.draws = validate.count(draws, "KL", "draws", 1)
         if not free_bits >= 0:
             raise ValueError(f"KL expects free_bits >= 0, got {free_bits}.")
         self.free_bits, self.closed = float(free_bits), closed
@@ -41,7 +45,7 @@ class KL(Term):
         assert batch.theta is not None
         assert batch.log_q is not None
         found = batch.posterior.kl(batch.theta, batch.prior) if self.closed else None
-        return batch.log_q - log_prior(batch.prior, batch.z) if found is None else found
+        return batch.log_q - log_prior(batch.prior, batch.z, self.draws) if found is None else found
 
     def forward(self, batch: Batch) -> Tensor:
         rows = self.figure(batch)
@@ -61,9 +65,9 @@ class KL(Term):
             )
 
 
-def log_prior(prior: Sampler, z: Tensor) -> Tensor:
-    """log p(z) ``(n,)``; of a `LatentModel` its lower bound from one draw."""
-    value: Tensor = prior._log_prob(z) if isinstance(prior, Density) else prior._bound(z, 1)  # type: ignore[operator]
+def log_prior(prior: Sampler, z: Tensor, draws: int = 1) -> Tensor:
+    """log p(z) ``(n,)``; of a `LatentModel` its lower bound from some draws."""
+    value: Tensor = prior._log_prob(z) if isinstance(prior, Density) else prior._bound(z, draws)  # type: ignore[operator]
     return value
 
 

@@ -170,9 +170,9 @@ class LatentModel(Sampler):
         self, x: Tensor, context: Tensor | None = None, *, weight: Tensor | None = None, player: str | None = None
     ) -> dict[str, Tensor]:
         """The cost's mean, each term's under its name, and their weighted sum; of an adversary, its own loss."""
-        for term, _ in self._terms():
-            if player is not None and player in {p.name for p in term.players(self)}:
-                return {"loss": term.turn(self, player, x)}
+        for owner, players in self._adversaries():
+            if player is not None and player in {p.name for p in players}:
+                return {"loss": owner.turn(self, player, x)}
         batch, cost = self._batch(x)
         terms = {"reconstruction": weighted_mean(cost, weight)}
         total = terms["reconstruction"]
@@ -187,12 +187,23 @@ class LatentModel(Sampler):
         return {"loss": total, **terms}
 
     def players(self) -> list[Player]:
-        """Each term's adversaries, then all that is no adversary's own."""
-        others = [replace(p, parameters=list(p.parameters)) for term, _ in self._terms() for p in term.players(self)]
-        terms = {id(w) for term, _ in self._terms() for w in term.parameters()}
-        theirs = terms & {id(w) for player in others for w in player.parameters}
+        """Each term's adversaries and the prior's, then all that is no adversary's own."""
+        theirs: set[int] = set()
+        others: list[Player] = []
+        for owner, players in self._adversaries():
+            taking = [replace(p, parameters=list(p.parameters)) for p in players]
+            theirs |= {id(w) for p in taking for w in p.parameters} & {id(w) for w in owner.parameters()}
+            others += taking
         own = [w for w in self.parameters() if w.requires_grad and id(w) not in theirs]
         return [*others, *([Player("model", own)] if own else [])]
+
+    def _adversaries(self) -> Iterator[tuple[Any, list[Player]]]:
+        """Terms, and a prior with a method `adversaries(model)`, with those who take turns with the model."""
+        for term, _ in self._terms():
+            yield term, term.players(self)
+        adversaries = getattr(self.prior, "adversaries", None)
+        if adversaries is not None:
+            yield self.prior, adversaries(self)
 
     def schedule(self, step: int, steps: int) -> None:
         for term, _ in self._terms():
@@ -201,10 +212,15 @@ class LatentModel(Sampler):
 
     @torch.no_grad()
     def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Prepare the auto-encoder on the data, then the prior, unless it is frozen, on codes of the untrained encoder."""
+        """Prepare the auto-encoder on the data, then the prior, unless it is frozen, on codes of the untrained encoder.
+
+        A prior with a method `start_at(x)` is shown the data first.
+        """
         self.cost.check(x)
         self.autoencoder.prepare(x)
         if not frozen(self.prior):
+            if hasattr(self.prior, "start_at"):
+                self.prior.start_at(x)
             self.prior.prepare(self._codes(x))
 
     @torch.no_grad()

@@ -1,14 +1,16 @@
 """Whole models in one line, each a paper's: an auto-encoder of plain networks, a prior, a cost and a divergence."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
+
+from torch import nn
 
 from geoflow.autoencoders.costs import Bernoulli, Cost, Gaussian, Multinomial, Square
 from geoflow.autoencoders.critic import Critic
 from geoflow.autoencoders.divergences import KL, MMD
 from geoflow.autoencoders.linked import Linked
 from geoflow.autoencoders.model import LatentModel
-from geoflow.autoencoders.posteriors import GaussianPosterior
+from geoflow.autoencoders.posteriors import GaussianPosterior, Posterior
 from geoflow.columns import Standardize
 from geoflow.density import Sampler
 from geoflow.distributions import StandardNormal
@@ -34,15 +36,21 @@ def networks(
     stochastic: bool = True,
     cost: Cost | Kind = "gaussian",
     standardize: bool = False,
+    posterior: Callable[[nn.Module, int, int], Posterior] = GaussianPosterior,
+    outputs: int | None = None,
+    decoder: nn.Module | None = None,
 ) -> tuple[Autoencoder, Cost]:
     """An auto-encoder of two perceptrons, ended by what its cost asks for, and the cost.
 
     Args:
         dim, latent: numbers of coordinates of data and codes.
         hidden, activation: of the encoder; the decoder is its mirror.
-        stochastic: whether the encoder is a `GaussianPosterior`.
+        stochastic: whether the encoder has a posterior.
         cost: by name, or one of your own: a `Bernoulli` decoder ends in a sigmoid, a `Multinomial` one in a softmax.
         standardize: columns first, each by its own mean and deviation; not before a Bernoulli cost.
+        posterior: makes one of the encoder's network, `dim` and `latent`.
+        outputs: of that network; None is two for each code.
+        decoder: in the place of a perceptron.
     """
     kind = cost if isinstance(cost, str) else next((k for k, c in COSTS.items() if isinstance(cost, c)), "")
     if isinstance(cost, str):
@@ -51,11 +59,11 @@ def networks(
         cost = COSTS[cost]()
     if standardize and kind in LINKS:
         raise ValueError(f"a {kind} cost is of the data as they are: leave standardize out.")
-    decoder = MLP(latent, dim, hidden[::-1], activation)
-    encoder = MLP(dim, 2 * latent if stochastic else latent, hidden, activation)
+    decoder = MLP(latent, dim, hidden[::-1], activation) if decoder is None else decoder
+    encoder = MLP(dim, (outputs or 2 * latent) if stochastic else latent, hidden, activation)
     pair: Autoencoder
     if stochastic:
-        pair = Pair(None, decoder, GaussianPosterior(encoder, dim, latent), dim=dim, latent_dim=latent)
+        pair = Pair(None, decoder, posterior(encoder, dim, latent), dim=dim, latent_dim=latent)
     else:
         pair = Pair(encoder, decoder, dim=dim, latent_dim=latent)
     pair = Linked(pair, LINKS[kind]) if kind in LINKS else pair
@@ -157,3 +165,15 @@ def aae(dim: int, latent: int, *, cost: Cost | Kind = "bernoulli", **options: An
 
 def _normal(prior: Sampler | None, latent: int) -> Sampler:
     return StandardNormal(latent) if prior is None else prior
+
+
+from geoflow.autoencoders.prior_recipes import (  # noqa: E402, F401 (they build on `vae`)
+    dirichlet_vae,
+    flow_vae,
+    gmvae,
+    hierarchical,
+    implicit_optimal,
+    resampled,
+    stick_breaking,
+    vampprior,
+)

@@ -32,12 +32,21 @@ from geoflow.autoencoders import (
     MMD,
     Bernoulli,
     Critic,
+    DirichletPosterior,
     FlowPosterior,
     Gaussian,
     GaussianPosterior,
+    KumaraswamyPosterior,
     Linked,
     Multinomial,
+    OfShares,
+    PushForward,
+    RatioPrior,
+    ResampledPrior,
     Square,
+    StickBreaking,
+    Topics,
+    VampPrior,
     recipes,
 )
 from geoflow.distances import FermatSpace, LatentSpace, ScoreNetwork
@@ -117,6 +126,7 @@ class Case:
         reach: how far `exp` may go from such a point before it meets an edge.
         width: the length over which a density changes, which differences take as their unit.
         estimated: whether the loss is an estimate by random draws, not −log p.
+        implicit: whether derivatives of draws are right in the mean only, not for the same random numbers.
         slack: factor on the bounds of rounding errors, for formulas that cannot be as exact; say why beside it.
     """
 
@@ -129,6 +139,7 @@ class Case:
     reach: float = float("inf")
     width: float = 1.0
     estimated: bool = False
+    implicit: bool = False
     slack: float = 1.0
 
 
@@ -253,6 +264,12 @@ def turned_gin(dim: int, classes: int) -> GIN:
     return flow.eval()
 
 
+def lifted(net: MLP, height: float) -> MLP:
+    """With outputs about that high."""
+    nn.init.constant_(net.layers[-1].bias, height)
+    return net
+
+
 _MIXTURE = ("rsample", "entropy", "tempered")
 _FLOW = ("entropy", "tempered", "from_data")
 
@@ -326,6 +343,17 @@ DENSITIES: dict[str, Case] = {
         lambda: FlowPosterior(coupling(2), GaussianPosterior(MLP(3, 4, (16,), "silu"), 3, 2)),
         lacks=("entropy", "tempered", "from_data"),
     ),
+    "KumaraswamyPosterior": Case(
+        lambda: KumaraswamyPosterior(MLP(3, 4, (16,), "silu"), 3, 2), lacks=("entropy", "tempered", "from_data")
+    ),
+    "DirichletPosterior": Case(
+        lambda: DirichletPosterior(lifted(MLP(2, 3, (16,), "silu"), 4.0), 2, 3),
+        lacks=("entropy", "tempered", "from_data"),
+        points=lambda raw: torch.softmax(raw / 10, -1),
+        width=0.1,
+        implicit=True,
+    ),
+    "StickBreaking(3)": Case(lambda: StickBreaking(3, 2.0), lacks=("tempered", "from_data")),
     "a user's own": Case(lambda: OwnPosterior(2, 3), lacks=("entropy", "tempered", "from_data")),
     "Flow: mixture base": Case(lambda: smooth_realnvp(2, base=GaussianMixture(2, 2)), lacks=(*_FLOW, "rsample")),
     "WrappedNormal(Sphere(2))": Case(
@@ -492,6 +520,12 @@ SAMPLERS: dict[str, Case] = {
     "LatentModel: two stages": Case(
         lambda: recipes.vae(4, 3, hidden=(8,), cost="gaussian", prior=recipes.vae(3, 2, hidden=(8,), cost="gaussian"))
     ),
+    # densities once an encoder is theirs, or with a mass that is estimated: see tests/oracles/test_priors.py
+    "VampPrior, without an encoder": Case(lambda: VampPrior(4, 2, 3), lacks=("sample", "rsample")),
+    "LatentModel: VampPrior": Case(lambda: recipes.vampprior(4, 2, components=3, hidden=(8,))),
+    "ResampledPrior": Case(lambda: ResampledPrior(StandardNormal(2), MLP(2, 1, (8,)), 5), lacks=("rsample",)),
+    "RatioPrior": Case(lambda: RatioPrior(DiagonalNormal(2), MLP(2, 1, (8,)), 10), lacks=("rsample",)),
+    "PushForward": Case(lambda: PushForward(MLP(3, 2, (8,)), 3, 2)),
     "ScoreNetwork": Case(lambda: ScoreNetwork(3, hidden=(8,)), lacks=("sample",)),
     "ScoreNetwork, levels": Case(lambda: ScoreNetwork(2, hidden=(8,), noise=(0.1, 0.3)), lacks=("sample",)),
 }
@@ -611,6 +645,15 @@ AUTOENCODERS: dict[str, Case] = {
             Pair(None, MLP(2, 4, (8,)), GaussianPosterior(MLP(4, 4, (8,)), 4, 2), dim=4, latent_dim=2), "softmax"
         )
     ),
+    "Pair, shares of a stick": Case(
+        lambda: Pair(
+            None,
+            OfShares(MLP(3, 4, (8,), "silu"), "sticks"),
+            KumaraswamyPosterior(MLP(4, 4, (8,), "silu"), 4, 2),
+            dim=4,
+            latent_dim=2,
+        )
+    ),
     "OnCircles": Case(lambda: OnCircles(pair(4, 4))),
     "FromOrigin(Hyperboloid(2))": Case(lambda: FromOrigin(pair(2, 2), Hyperboloid(2))),
     "Chain, bijection behind": Case(lambda: Chain(pair(4, 2), coupling(2))),
@@ -627,8 +670,10 @@ TERMS: dict[str, Case] = {
     "MMD": Case(lambda: MMD((1.0, 2.0))),
     "Critic": Case(lambda: Critic(MLP(2, 1, (8,)))),
     "Critic, apart": Case(lambda: Critic(MLP(2, 1, (8,)), "wgan-gp", apart=0.05)),
+    "OfShares": Case(lambda: OfShares(Topics(3, 4), "sticks")),
+    "Topics": Case(lambda: Topics(3, 4)),
 }
-"""Costs, divergences and extras of a `LatentModel`."""
+"""Costs, divergences and extras of a `LatentModel`, and what its decoders are made of."""
 
 NETS: dict[str, Case] = {
     "MLP": Case(lambda: MLP(3, 2, (8,), "silu")),
