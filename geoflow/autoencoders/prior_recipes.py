@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from geoflow.autoencoders.costs import Cost, Gaussian, Multinomial
+from geoflow.autoencoders.costs import Bernoulli, Cost, Gaussian, Multinomial
 from geoflow.autoencoders.dirichlet import DirichletPosterior, softmax_normal
 from geoflow.autoencoders.divergences import KL
 from geoflow.autoencoders.kumaraswamy import KumaraswamyPosterior
@@ -39,7 +39,9 @@ def vampprior(
         dim, latent, cost, options: as of `vae`.
         components, weights, start: of `VampPrior`; pseudo-inputs are clipped to [0, 1] if the cost is "bernoulli".
     """
-    prior = VampPrior(dim, latent, components, weights, start, bounded=cost == "bernoulli")
+    prior = VampPrior(
+        dim, latent, components, weights, start, bounded=cost == "bernoulli" or isinstance(cost, Bernoulli)
+    )
     return vae(dim, latent, cost=cost, prior=prior, **options)
 
 

@@ -347,7 +347,7 @@ DENSITIES: dict[str, Case] = {
         lambda: KumaraswamyPosterior(MLP(3, 4, (16,), "silu"), 3, 2), lacks=("entropy", "tempered", "from_data")
     ),
     "DirichletPosterior": Case(
-        lambda: DirichletPosterior(lifted(MLP(2, 3, (16,), "silu"), 4.0), 2, 3),
+        lambda: DirichletPosterior(lifted(MLP(2, 3, (16,), "silu"), 3.4), 2, 3),
         lacks=("entropy", "tempered", "from_data"),
         points=lambda raw: torch.softmax(raw / 10, -1),
         width=0.1,

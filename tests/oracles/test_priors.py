@@ -154,7 +154,7 @@ def steep(by: float) -> Any:
 PRIORS: dict[str, Callable[[], Density]] = {
     "VampPrior": vamp,
     "VampPrior, learned, bounded": lambda: vamp(weights="learned", bounded=True),
-    "ResampledPrior": lambda: ResampledPrior(StandardNormal(2), steep(4.0), 3),
+    "ResampledPrior": lambda: ResampledPrior(StandardNormal(2), steep(4.0), 2),
     "ResampledPrior, long": lambda: ResampledPrior(DiagonalNormal(2), steep(4.0)),
     "RatioPrior": lambda: RatioPrior(StandardNormal(2), steep(2.0)),
     "StickBreaking": lambda: StickBreaking(3, 2.0),
@@ -168,7 +168,7 @@ def test_priors_have_mass_one_and_draws_of_their_own(name: str) -> None:
     torch.manual_seed(0)
     prior = PRIORS[name]().double().eval()
     prior.finish(rows(10, 2))
-    z = prior.sample(5000, generator=Generator().manual_seed(1))
+    z = prior.sample(8000, generator=Generator().manual_seed(1))
     side = torch.linspace(-12, 12, 201, dtype=torch.float64)
     grid = torch.cartesian_prod(side, side)
     cell = prior.log_prob(grid).exp() * float(side[1] - side[0]) ** 2

@@ -77,9 +77,7 @@ class ResampledPrior(Density):
 
     @torch.no_grad()
     def _settle(self, blocks: int) -> None:
-        parts = [
-            self.log_acceptance(self.base._sample((self.draws,), None, None)).exp().mean() for _ in range(blocks)
-        ]
+        parts = [self.log_acceptance(self.base._sample((self.draws,), None, None)).exp().mean() for _ in range(blocks)]
         self.mass.copy_(torch.stack(parts).mean())
 
     def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
