@@ -1,7 +1,7 @@
 """Auto-encoders with a prior of their codes: one objective, and recipes for the models people know by name."""
 
 from geoflow.autoencoders import recipes
-from geoflow.autoencoders.anomaly import DecodedTopics, anomaly_scores, topic_weights, topics
+from geoflow.autoencoders.anomaly import anomaly_scores
 from geoflow.autoencoders.attributes import attribute_direction, manipulated
 from geoflow.autoencoders.costs import Bernoulli, Cost, Gaussian, Multinomial, Square
 from geoflow.autoencoders.critic import Critic
@@ -11,6 +11,7 @@ from geoflow.autoencoders.elbo import ELBOTerms, elbo_terms
 from geoflow.autoencoders.kumaraswamy import KumaraswamyPosterior
 from geoflow.autoencoders.linked import Linked
 from geoflow.autoencoders.model import LatentModel
+from geoflow.autoencoders.ordered import DecodedTopics, decoded_topics, topic_weights
 from geoflow.autoencoders.posteriors import FlowPosterior, GaussianPosterior, Posterior
 from geoflow.autoencoders.posthoc import fit_prior
 from geoflow.autoencoders.priors import PushForward, RatioPrior, ResampledPrior, StickBreaking, VampPrior
@@ -44,17 +45,17 @@ __all__ = [
     "Square",
     "StickBreaking",
     "Term",
-    "anomaly_scores",
-    "attribute_direction",
     "Topics",
     "VampPrior",
+    "anomaly_scores",
+    "attribute_direction",
+    "decoded_topics",
     "elbo_terms",
     "fit_prior",
     "manipulated",
     "recipes",
-    "topic_weights",
-    "topics",
     "responsibilities",
     "shares",
     "softmax_normal",
+    "topic_weights",
 ]

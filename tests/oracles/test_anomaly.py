@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from geoflow import GaussianMixture, LatentModel, Pair, StandardNormal
-from geoflow.autoencoders import Linked, Multinomial, anomaly_scores, recipes, topic_weights, topics
+from geoflow.autoencoders import Linked, Multinomial, anomaly_scores, decoded_topics, recipes, topic_weights
 from geoflow.distributions import Dirichlet
 
 
@@ -30,7 +30,7 @@ def mixture() -> LatentModel:
 
 
 def test_topics_are_ordered_by_entropy_and_not_by_weight() -> None:
-    found = topics(mixture())
+    found = decoded_topics(mixture())
     assert found.order == [0, 1]
     assert float(found.entropy[1]) == pytest.approx(math.log(8), abs=1e-5)
     assert math.log(2) < float(found.entropy[0]) < 1.2
@@ -49,9 +49,29 @@ def test_shares_are_topics_themselves() -> None:
     pair = Linked(Pair(nn.Softmax(-1), decoder, dim=6, latent_dim=3), "softmax")
     pair.autoencoder.encoder = nn.Sequential(nn.Linear(6, 3), nn.Softmax(-1))
     model = LatentModel(pair, Dirichlet([1.0, 1.0, 1.0]), cost=Multinomial(), divergence=())
-    torch.testing.assert_close(topics(model).decoded, torch.softmax(decoder.weight.T, -1).detach())
+    torch.testing.assert_close(decoded_topics(model).decoded, torch.softmax(decoder.weight.T, -1).detach())
     x = shares(5, 6)
     torch.testing.assert_close(topic_weights(model, x), pair.encode(x))
+
+
+@pytest.mark.parametrize("kind", ["dirichlet", "softmax-gaussian"])
+def test_both_kinds_of_dirichlet_models_have_topics(kind: Any) -> None:
+    """The columns of the decoder, and weights that sum to one."""
+    model = recipes.dirichlet_vae(6, 3, kind=kind, hidden=(8,))
+    columns = torch.softmax(model.autoencoder.get_parameter(_columns(model)).mT, -1)
+    torch.testing.assert_close(decoded_topics(model).decoded, columns.detach())
+    weights = topic_weights(model, shares(5, 6)).detach()
+    torch.testing.assert_close(weights.sum(1), torch.ones(5))
+    scores = anomaly_scores(model, shares(5, 6), ["complex", "simple"])
+    order = decoded_topics(model).order
+    torch.testing.assert_close(scores["complex"], weights[:, order[-1]])
+    torch.testing.assert_close(scores["simple"], weights[:, order[0]])
+
+
+def _columns(model: LatentModel) -> str:
+    names = [name for name, w in model.autoencoder.named_parameters() if w.shape == (6, 3)]
+    assert len(names) == 1
+    return names[0]
 
 
 def test_scores_are_what_they_are_called() -> None:
@@ -95,9 +115,9 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
         ValueError,
         "this model has no score 'kl'; it has reconstruction, prior, complex, simple",
     ),
-    "topics of a normal": (lambda: topics(recipes.vae(4, 2)), TypeError, "the prior is StandardNormal"),
+    "topics of a normal": (lambda: decoded_topics(recipes.vae(4, 2)), TypeError, "the prior is StandardNormal"),
     "topics below zero": (
-        lambda: topics(recipes.wae_mmd(4, 2, prior=GaussianMixture(2, 2))),
+        lambda: decoded_topics(recipes.wae_mmd(4, 2, prior=GaussianMixture(2, 2))),
         ValueError,
         "give the decoder a link",
     ),
