@@ -219,8 +219,9 @@ class LatentModel(Sampler):
         self.cost.check(x)
         self.autoencoder.prepare(x)
         if not frozen(self.prior):
-            if hasattr(self.prior, "start_at"):
-                self.prior.start_at(x)
+            start_at: Any = getattr(self.prior, "start_at", None)
+            if start_at is not None:
+                start_at(x)
             self.prior.prepare(self._codes(x))
 
     @torch.no_grad()

@@ -79,7 +79,10 @@ def stick_breaking(
         concentration: of `StickBreaking`.
         hidden, options: as of `vae`.
     """
-    given = {"posterior": KumaraswamyPosterior, "decoder": OfShares(MLP(count, dim, hidden[::-1]), "sticks")}
+    given: dict[str, Any] = {
+        "posterior": KumaraswamyPosterior,
+        "decoder": OfShares(MLP(count, dim, hidden[::-1]), "sticks"),
+    }
     prior = StickBreaking(count, concentration)
     return vae(dim, count - 1, prior=prior, hidden=hidden, **given, **options)
 
@@ -127,7 +130,7 @@ def dirichlet_vae(
     topics, cost = Topics(count, dim) if decoder is None else decoder, Multinomial(total)
     if kind == "dirichlet":
         prior = Dirichlet(a).requires_grad_(False)
-        given = {"posterior": DirichletPosterior, "outputs": count, "decoder": topics}
+        given: dict[str, Any] = {"posterior": DirichletPosterior, "outputs": count, "decoder": topics}
         return vae(dim, count, cost=cost, prior=prior, **given, **options)
     if kind != "softmax-gaussian":
         raise ValueError(f"dirichlet_vae expects kind='dirichlet' or 'softmax-gaussian', got {kind!r}.")
@@ -167,5 +170,5 @@ def flow_vae(
         assert posterior is not None
         return FlowPosterior(posterior, GaussianPosterior(net, data, codes))
 
-    given = {} if posterior is None else {"posterior": carried}
+    given: dict[str, Any] = {} if posterior is None else {"posterior": carried}
     return vae(dim, latent, prior=prior, **given, **options)
