@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from geoflow.distributions.normals import LOG_2PI
 from geoflow.maps import Autoencoder
 from geoflow.registry import register
 from manifolds.checks import tracing
+
+if TYPE_CHECKING:
+    from geoflow.autoencoders.model import LatentModel
 
 FLOOR = 1e-3
 """Smallest deviation that is learned: data without noise would have none."""
@@ -38,6 +41,9 @@ class Cost(nn.Module, ABC):
         """Costs ``(*batch)`` of codes ``(*batch, latent_dim)``, and what they decode to."""
         xh = autoencoder._decode(z)
         return self(x, xh), xh
+
+    def bind(self, model: "LatentModel") -> None:
+        """Take what it needs of the model that it is the cost of."""
 
     def check(self, x: Tensor) -> None:
         """Refuse data that it has no meaning for."""

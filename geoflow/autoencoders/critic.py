@@ -94,9 +94,10 @@ class Critic(Term):
         players = [Player("critic", self.net.parameters(), self.steps, self.rate, optimizer)]
         if self.apart is not None:
             encoder = list(model.autoencoder.encoder_parameters())
-            players.append(Player("encoder", encoder, 1, self.apart))
+            players.append(Player("encoder", encoder, 1, self.apart, optimizer))
             if _raises(model.prior):
-                players.append(Player("prior", [w for w in model.prior.parameters() if w.requires_grad]))
+                own = [w for w in model.prior.parameters() if w.requires_grad]
+                players.append(Player("prior", own, optimizer=optimizer))
         return players
 
     def turn(self, model: "LatentModel", player: str, x: Tensor) -> Tensor:

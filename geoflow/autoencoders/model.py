@@ -74,6 +74,7 @@ class LatentModel(Sampler):
         bind: Any = getattr(prior, "bind", None)
         if bind is not None:
             bind(autoencoder)
+        self.cost.bind(self)
         for term, _ in self._terms():
             term.check(self)
 
@@ -188,10 +189,12 @@ class LatentModel(Sampler):
 
     def players(self) -> list[Player]:
         """Each term's adversaries and the prior's, then all that is no adversary's own."""
-        theirs: set[int] = set()
-        others: list[Player] = []
+        kept = {id(w): term for term, _ in self._terms() for w in term.keeps(self)}
+        theirs, others = set(kept), []
         for owner, players in self._adversaries():
-            taking = [replace(p, parameters=list(p.parameters)) for p in players]
+            taking = [
+                replace(p, parameters=[w for w in p.parameters if kept.get(id(w), owner) is owner]) for p in players
+            ]
             theirs |= {id(w) for p in taking for w in p.parameters} & {id(w) for w in owner.parameters()}
             others += taking
         own = [w for w in self.parameters() if w.requires_grad and id(w) not in theirs]

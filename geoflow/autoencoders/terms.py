@@ -67,6 +67,10 @@ class Term(nn.Module, ABC):
         """Its own adversaries, which take turns with the model; none by default."""
         return []
 
+    def keeps(self, model: "LatentModel") -> list[nn.Parameter]:
+        """Parameters of the model that nobody but its own players steps; none by default."""
+        return []
+
     def turn(self, model: "LatentModel", player: str, x: Tensor) -> Tensor:
         """The loss of one of its players on rows."""
         raise NotImplementedError(f"{type(self).__name__} has no player {player!r}.")

@@ -165,15 +165,3 @@ def aae(dim: int, latent: int, *, cost: Cost | Kind = "bernoulli", **options: An
 
 def _normal(prior: Sampler | None, latent: int) -> Sampler:
     return StandardNormal(latent) if prior is None else prior
-
-
-from geoflow.autoencoders.prior_recipes import (  # noqa: E402, F401 (they build on `vae`)
-    dirichlet_vae,
-    flow_vae,
-    gmvae,
-    hierarchical,
-    implicit_optimal,
-    resampled,
-    stick_breaking,
-    vampprior,
-)

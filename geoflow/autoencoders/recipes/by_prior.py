@@ -12,7 +12,7 @@ from geoflow.autoencoders.kumaraswamy import KumaraswamyPosterior
 from geoflow.autoencoders.model import LatentModel
 from geoflow.autoencoders.posteriors import FlowPosterior, GaussianPosterior
 from geoflow.autoencoders.priors import RatioPrior, ResampledPrior, StickBreaking, VampPrior
-from geoflow.autoencoders.recipes import Kind, networks, vae
+from geoflow.autoencoders.recipes.basic import Kind, networks, vae
 from geoflow.autoencoders.topics import OfShares, Topics
 from geoflow.density import Density
 from geoflow.distributions import Dirichlet, GaussianMixture, StandardNormal
