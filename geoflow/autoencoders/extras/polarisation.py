@@ -26,9 +26,9 @@ class MaskPolarisation(Term):
 
         reconstruction · E c / dim + (1 + E T(a e) − E T(a n))² + w Σ_j a_j (1 − a_j),
 
-    T the critic, e the codes and n the draws of the `MaskedPrior` before the mask. w begins at 2 / latent_dim and doubles after each
-    `every` steps, up to `limit`. In the model's own turns e of dimensions that the mask closes are shrunk by the extra
-    shrink · dim · mean_ij (e_ij − ē_j)² exp(−10 a_j²), `dim` because costs are sums. Held-out rows report Σ a (1 − a).
+    T the critic, e the codes and n the draws of the `MaskedPrior` before the mask. w begins at 2 / latent_dim and doubles
+    after each `every` steps, up to `limit`. In the model's turns, e of dimensions that the mask closes are shrunk by the
+    extra shrink · dim · mean_ij (e_ij − ē_j)² exp(−10 a_j²), `dim` since costs are sums. Held-out rows report Σ a (1 − a).
 
     The method as published has faults that are kept, because without them it is another one:
 
