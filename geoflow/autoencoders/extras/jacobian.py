@@ -77,6 +77,6 @@ def squared_jacobian(batch: Batch, probes: int) -> Tensor:
     def decoded(z: Tensor) -> Tensor:
         return autoencoder.residual(x, autoencoder._decode(z))
 
-    _, moved = torch.func.jvp(decoded, (batch.z.repeat(times, 1),), (v,))
+    moved: Tensor = torch.func.jvp(decoded, (batch.z.repeat(times, 1),), (v,))[1]
     squared = moved.square().sum(-1).reshape(times, n)
     return squared.sum(0) if probes >= m else squared.mean(0)
