@@ -325,7 +325,7 @@ def test_a_mixture_as_prior_tells_classes() -> None:
     x, k = mixed(600)
     torch.manual_seed(0)
     model = recipes.gmvae(6, 2, components=3, cost="gaussian", standardize=True, hidden=(32,))
-    fit(model, x, epochs=12, batch_size=50, lr=5e-3, seed=0, progress=False)
+    fit(model, x, epochs=15, batch_size=50, lr=5e-3, seed=0, progress=False)
     r = responsibilities(model, x)
     torch.testing.assert_close(r.sum(1), torch.ones(600))
     own = [int((k[r.argmax(1) == j]).bincount(minlength=1).max()) for j in range(3) if bool((r.argmax(1) == j).any())]
