@@ -22,6 +22,7 @@ from geoflow.autoencoders.extras import (
 )
 from geoflow.autoencoders.linked import Linked
 from geoflow.autoencoders.model import LatentModel
+from geoflow.autoencoders.priors import PushForward
 from geoflow.autoencoders.recipes.basic import Kind, networks
 from geoflow.autoencoders.terms import Term
 from geoflow.density import Sampler
@@ -173,7 +174,7 @@ def flexae(
     dim: int,
     latent: int,
     *,
-    prior: Sampler,
+    prior: Sampler | None = None,
     cost: Cost | Kind = "square",
     critic: Sequence[int] = (1024, 1024, 1024, 1024),
     **nets: Any,
@@ -184,11 +185,12 @@ def flexae(
     in its turn against the critic with a twentieth: that rate is the weight of the divergence.
 
     Args:
-        prior: with parameters and differentiable draws.
+        prior: with parameters and differentiable draws; None is `PushForward` by a network as wide as the critic.
         critic: widths of its network.
         dim, latent, cost, nets: as of `wae_gan`.
     """
     autoencoder, own = networks(dim, latent, **{"stochastic": False, **nets, "cost": cost})
+    prior = PushForward(MLP(latent, latent, critic), latent, latent) if prior is None else prior
     divergence = Critic(MLP(latent, 1, critic), "wgan-gp", rate=0.5, apart=0.05)
     return LatentModel(autoencoder, prior, cost=own, divergence=divergence)
 
