@@ -91,7 +91,7 @@ def mass(name: str) -> Iterator[str]:
     """Sums over fine grids, in float64."""
     side = torch.linspace(-8, 8, 1601, dtype=torch.float64)
     torch.manual_seed(0)
-    flow = trained(nsf(2), banana(4000, 2)[0], 400).double()
+    flow = trained(nsf(2, depth=6, hidden=(64, 64)), banana(4000, 2)[0], 400).double()
     wide = torch.cartesian_prod(side, torch.linspace(-3, 20, 2301, dtype=torch.float64))
     plain = float(values(flow, wide).exp().sum() * (side[1] - side[0]) * 0.01)
     g = Generator().manual_seed(3)
