@@ -104,7 +104,7 @@ class Critic(Term):
         if player == "prior":
             return self._answer_of_prior(model.prior, len(x))
         if player == "encoder":
-            return self._answer(model._batch(x)[0].z)
+            return self._answer(model._codes(x))
         with torch.no_grad():
             z = model._codes(x)
             n = model.prior._sample((len(x),), None, None)

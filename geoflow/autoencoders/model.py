@@ -239,7 +239,7 @@ class LatentModel(Sampler):
     def evaluate(self, x: Tensor, context: Tensor | None = None, weight: Tensor | None = None) -> dict[str, float]:
         """Held-out figures: the objective, its reconstruction and terms, and how far codes are from the prior.
 
-        "mmd of codes" is `MMD` between codes and as many draws of the prior (2,000 at most), "its null" the deviation of
+        "mmd of codes" is `MMD` between codes and as many draws of the prior (1,000 at most), "its null" the deviation of
         such figures between draws of the prior alone: what is within two of them is no difference. Adversaries are
         no measure: in the objective an adversary's term is replaced by what `Term.figure` gives.
         """
@@ -263,7 +263,7 @@ class LatentModel(Sampler):
                 mean = value if value.ndim == 0 else value.mean() if own is None else (own * value).sum() / own.sum()
                 found[name] += share * float(mean)
         loss = found["reconstruction"] + sum(w * found[term.name] for term, w in self._terms())
-        z = self._codes(x[:SOME])
+        z = self._codes(x[: SOME // 2])
         draws = [self.prior._sample((len(z),), None, None) for _ in range(11)]
         if len(z) > 1:
             null = (

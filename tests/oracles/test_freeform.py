@@ -235,19 +235,18 @@ class Nudge(nn.Module):
 # -- training ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n", [1, 2])
-def test_a_fixed_base_is_met_by_draws_and_codes(n: int) -> None:
-    """Data and base the same von Mises-Fisher: after training, draws and codes have its mean, 0.698 or 0.672.
+def test_a_fixed_base_is_met_by_draws_and_codes() -> None:
+    """Data and base the same von Mises-Fisher: after training, draws and codes have its mean, 0.672.
 
     A surrogate scaled by the embedding's dimension trains towards another distribution.
     """
-    space, kappa = Sphere(n), float(n + 1)
-    pole = torch.eye(n + 1)[0]
+    space, kappa = Sphere(2), 3.0
+    pole = torch.eye(3)[0]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         base = VonMisesFisher(pole, kappa).requires_grad_(False)
         x = base.sample(20_000)
-        model = FreeFormFlow(nets(n + 1, n + 1, (32, 32)), base, beta=100.0, probes=1)
+        model = FreeFormFlow(nets(3, 3, (32, 32)), base, beta=100.0, probes=1)
         fit(model, x, epochs=20, batch_size=256, lr=3e-3, seed=0, progress=False, patience=None)
         truth = float(base.mean_length())
         assert float(model.sample(20_000)[:, 0].mean()) == pytest.approx(truth, abs=0.02)

@@ -45,7 +45,7 @@ class Reflection(FeaturesFirst):
 
     def _encode_turned(self, x: Turned, context: Context = None) -> tuple[Turned, Volume]:
         v = self.v
-        return torch.addr(x, v * (-2 / v.dot(v)), v @ x), None
+        return torch.addcmul(x, v.unsqueeze(1), (v @ x) * (-2 / v.dot(v))), None
 
     def _decode_turned(self, z: Turned, context: Context = None) -> tuple[Turned, Volume]:
         return self._encode_turned(z)
