@@ -54,6 +54,12 @@ def _first_parameter(module: nn.Module) -> Tensor | None:
     return None
 
 
+def like(rows: Tensor, module: nn.Module) -> Tensor:
+    """Rows of a table in the module's dtype and on its device, as `fit` takes them."""
+    found = reference(module)
+    return rows if found is None else rows.to(found)
+
+
 def frozen(part: nn.Module) -> bool:
     """Whether it has parameters and none may change: then fits in closed form leave them alone too."""
     parameters = list(part.parameters())

@@ -80,6 +80,7 @@ def anomaly_scores(
             f"anomaly_scores: this model has no score {lacking[0]!r}; it has {', '.join(available(model))}."
         )
     x, _ = model._door(x, None, "anomaly_scores")
+    model.cost.check(x)
     if x.ndim != 2:
         raise ValueError(f"anomaly_scores expects rows (n, dim), got shape {tuple(x.shape)}.")
     with torch.no_grad():

@@ -49,6 +49,10 @@ def attribute_direction(autoencoder: Autoencoder, x: Tensor, attribute: Any, *, 
 
 def manipulated(autoencoder: Autoencoder, x: Tensor, direction: Tensor, steps: Tensor) -> Tensor:
     """decode(encode(x) + t · direction) ``(steps, *batch, dim)`` for each t in `steps`."""
+    if direction.shape != (autoencoder.latent_dim,):
+        raise ValueError(
+            f"manipulated expects a direction of {autoencoder.latent_dim} numbers, got shape {tuple(direction.shape)}."
+        )
     with torch.no_grad():
         z = autoencoder.encode(x)
         along = steps.to(z).reshape(-1, *(1 for _ in z.shape))

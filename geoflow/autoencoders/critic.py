@@ -1,6 +1,5 @@
 """Divergences by an adversary: a critic of codes that learns to tell them from draws of the prior."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -89,8 +88,7 @@ class Critic(Term):
     # -- turns --------------------------------------------------------------------------------------------------------
 
     def players(self, model: "LatentModel") -> list[Player]:
-        build = partial(torch.optim.Adam, betas=(0.5, 0.999) if self.kind == "gan" else (0.0, 0.9))
-        optimizer: Callable[[list[nn.Parameter], float], torch.optim.Optimizer] = lambda w, lr: build(w, lr=lr)  # noqa: E731
+        optimizer = partial(torch.optim.Adam, betas=(0.5, 0.999) if self.kind == "gan" else (0.0, 0.9))
         players = [Player("critic", self.net.parameters(), self.steps, self.rate, optimizer)]
         if self.apart is not None:
             encoder = list(model.autoencoder.encoder_parameters())

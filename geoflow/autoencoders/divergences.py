@@ -1,20 +1,19 @@
 """Divergences between posteriors and a prior that need no adversary: KL, and maximum mean discrepancy."""
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-import torch
 from torch import Tensor
 
 from geoflow import validate
 from geoflow.autoencoders.terms import Batch, Term
 from geoflow.density import Density, Sampler
+from geoflow.metrics.mmd import SCALES, kernel_of
 from geoflow.registry import register
 
 if TYPE_CHECKING:
     from geoflow.autoencoders.model import LatentModel
-
-SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 @register
@@ -67,8 +66,7 @@ class KL(Term):
 
 def log_prior(prior: Sampler, z: Tensor, draws: int = 1) -> Tensor:
     """log p(z) ``(n,)``; of a `LatentModel` its lower bound from some draws."""
-    value: Tensor = prior._log_prob(z) if isinstance(prior, Density) else prior._bound(z, draws)  # type: ignore[operator]
-    return value
+    return prior._log_prob(z) if isinstance(prior, Density) else cast("LatentModel", prior)._bound(z, draws)
 
 
 @register
@@ -112,10 +110,11 @@ def drawn(prior: Sampler, n: int) -> Tensor:
 def imq(a: Tensor, b: Tensor, scales: Sequence[float] = SCALES) -> Tensor:
     """The U-statistic of `MMD` between rows ``(n, m)`` and ``(n', m)``."""
 
+    dim = a.shape[1]
+    of_squares, _ = kernel_of("imq", [math.sqrt(2 * dim * s) for s in scales], dim, "MMD")
+
     def kernel(x: Tensor, y: Tensor) -> Tensor:
-        squared = (x.square().sum(1, keepdim=True) - 2 * x @ y.mT + y.square().sum(1)).clamp_min(0)
-        constants = [2 * a.shape[1] * s for s in scales]
-        return sum((c / (c + squared) for c in constants), torch.zeros_like(squared))
+        return of_squares((x.square().sum(1, keepdim=True) - 2 * x @ y.mT + y.square().sum(1)).clamp_min(0))
 
     def within(x: Tensor) -> Tensor:
         k = kernel(x, x)

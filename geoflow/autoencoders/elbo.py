@@ -53,6 +53,7 @@ def elbo_terms(model: LatentModel, x: Tensor, draws: int = 50, generator: Genera
     of a posterior, and `draws` of model and posterior a row. [hoffman2016]
     """
     x, _ = model._door(x, None, "elbo_terms")
+    model.cost.check(x)
     posterior, prior = model.posterior, model.prior
     if x.ndim != 2 or len(x) < 2:
         raise ValueError(f"elbo_terms expects two rows (n, dim) or more, got shape {tuple(x.shape)}.")

@@ -96,9 +96,8 @@ class LatentModel(Sampler):
 
     def _terms(self) -> Iterator[tuple[Term, float]]:
         """Divergences and extras with their weights."""
-        yield from zip(self.divergence, self.weight, strict=True)  # type: ignore[misc]
-        for extra in self.extras:
-            yield extra, 1.0  # type: ignore[misc]
+        terms: Any = [*self.divergence, *self.extras]
+        yield from zip(terms, (*self.weight, *(1.0 for _ in self.extras)), strict=True)
 
     # -- draws and codes ----------------------------------------------------------------------------------------------
 
@@ -143,6 +142,7 @@ class LatentModel(Sampler):
         stochastic. [burda2016]
         """
         x, _ = self._door(x, None, "log_prob_bound")
+        self.cost.check(x)
         draws = validate.count(draws, "LatentModel.log_prob_bound", "draws", 1)
         if self.posterior is None or not self.cost.likelihood:
             lacks = "a stochastic encoder" if self.posterior is None else "a cost that is a likelihood"

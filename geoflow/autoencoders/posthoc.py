@@ -6,7 +6,7 @@ from torch import Generator, Tensor, nn
 
 from geoflow import validate
 from geoflow.autoencoders.model import LatentModel
-from geoflow.density import Sampler
+from geoflow.density import Sampler, like
 from geoflow.distributions import GaussianMixture
 from geoflow.maps import Autoencoder
 from geoflow.train import fit
@@ -32,11 +32,9 @@ def fit_prior(
     if not isinstance(autoencoder, Autoencoder):
         raise TypeError(f"fit_prior expects an auto-encoder or a model with one, got {type(model).__name__}.")
     prior = GaussianMixture(autoencoder.latent_dim, 10) if to is None else to
-    if isinstance(model, LatentModel):
-        renewed = model.with_base(prior) if isinstance(prior, Sampler) else model
-    else:
-        renewed = LatentModel(autoencoder, prior, divergence=())
-    rows = validate.table(x, "fit_prior", minimum=2)
+    same = isinstance(model, LatentModel)
+    renewed = model.with_base(prior) if same else LatentModel(autoencoder, prior, divergence=())
+    rows = like(validate.table(x, "fit_prior", minimum=2), autoencoder)
     training = autoencoder.training
     autoencoder.eval()
     codes: Tensor = renewed.codes(rows, None if seed is None else Generator().manual_seed(seed))

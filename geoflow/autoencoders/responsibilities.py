@@ -7,6 +7,7 @@ from torch import Tensor
 
 from geoflow import validate
 from geoflow.autoencoders.model import LatentModel
+from geoflow.density import like
 from geoflow.distributions import GaussianMixture
 
 
@@ -19,6 +20,6 @@ def responsibilities(model: LatentModel, x: Any) -> Tensor:
     if not isinstance(model, LatentModel) or not isinstance(model.prior, GaussianMixture):
         what = type(model.prior).__name__ if isinstance(model, LatentModel) else type(model).__name__
         raise TypeError(f"responsibilities expects a LatentModel with a GaussianMixture as prior, got {what}.")
-    x = validate.table(x, "responsibilities", minimum=1)
+    x = like(validate.table(x, "responsibilities", minimum=1), model)
     codes = torch.cat([model.autoencoder.encode(part) for part in x.split(2048)])
     return torch.softmax(model.prior.log_prob_components(codes), -1)

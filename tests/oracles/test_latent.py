@@ -389,6 +389,16 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
         ValueError,
         "all 5 rows have the same attribute",
     ),
+    "a direction in another latent": (
+        lambda: manipulated(recipes.vae(4, 2).autoencoder, torch.rand(5, 4), torch.ones(3), torch.ones(2)),
+        ValueError,
+        r"a direction of 2 numbers, got shape \(3,\)",
+    ),
+    "a bound of grey levels of 255": (
+        lambda: recipes.vae(4, 2).log_prob_bound(255 * torch.rand(5, 4)),
+        ValueError,
+        "Bernoulli expects data between 0 and 1, got",
+    ),
     "an attribute of numbers": (
         lambda: attribute_direction(recipes.vae(4, 2).autoencoder, torch.rand(5, 4), torch.rand(5)),
         ValueError,

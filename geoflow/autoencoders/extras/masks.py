@@ -1,6 +1,7 @@
 """Masks over latent dimensions: an auto-encoder that can close some, and a prior that closes the same ones."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -105,8 +106,9 @@ class MaskedPrior(Sampler):
 
     def _rsample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
         """With the base's parameters, for bases that can."""
-        mask = self.mask
-        return mask * self.base._rsample(shape, None, generator)  # type: ignore[operator]
+        rsample: Any = self.base._rsample
+        drawn: Tensor = rsample(shape, None, generator)
+        return self.mask * drawn
 
     def loss(
         self, x: Tensor, context: Tensor | None = None, *, weight: Tensor | None = None, player: str | None = None
