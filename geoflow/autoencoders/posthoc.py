@@ -32,8 +32,8 @@ def fit_prior(
     if not isinstance(autoencoder, Autoencoder):
         raise TypeError(f"fit_prior expects an auto-encoder or a model with one, got {type(model).__name__}.")
     prior = GaussianMixture(autoencoder.latent_dim, 10) if to is None else to
-    same = isinstance(model, LatentModel)
-    renewed = model.with_base(prior) if same else LatentModel(autoencoder, prior, divergence=())
+    whole = model if isinstance(model, LatentModel) else LatentModel(autoencoder, prior, divergence=())
+    renewed = whole.with_base(prior)
     rows = like(validate.table(x, "fit_prior", minimum=2), autoencoder)
     training = autoencoder.training
     autoencoder.eval()
