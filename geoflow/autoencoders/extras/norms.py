@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from geoflow.autoencoders.extras.weights import checked
@@ -41,7 +42,8 @@ class DecoderL2(Term):
         self.weight = checked(weight, "DecoderL2")
 
     def forward(self, batch: Batch) -> Tensor:
-        squares = [w.square().sum() for w in decoder_parameters(batch.autoencoder)]
+        # by the norm: squares one by one would be kept for the way back
+        squares = [torch.linalg.vector_norm(w).square() for w in decoder_parameters(batch.autoencoder)]
         return self.weight * sum(squares, batch.z.new_zeros(()))
 
     def check(self, model: "LatentModel") -> None:
