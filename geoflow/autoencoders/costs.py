@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn.functional import binary_cross_entropy, binary_cross_entropy_with_logits
 
 from geoflow.autoencoders.linked import Linked
@@ -41,6 +41,10 @@ class Cost(nn.Module, ABC):
         """Costs ``(*batch)`` of codes ``(*batch, latent_dim)``, and what they decode to."""
         xh = autoencoder._decode(z)
         return self(x, xh), xh
+
+    def noisy(self, autoencoder: Autoencoder, xh: Tensor, generator: Generator | None = None) -> Tensor:
+        """Draws of p(x | z) around what codes decode to; xh itself where the cost is no likelihood."""
+        return xh
 
     def bind(self, model: "LatentModel") -> None:
         """Take what it needs of the model that it is the cost of."""
@@ -107,6 +111,11 @@ class Gaussian(Cost):
                 self.variance.lerp_(variance.to(self.variance), 1 / self.seen)
         return 0.5 * (squared / variance + dim * (variance.log() + LOG_2PI))
 
+    def noisy(self, autoencoder: Autoencoder, xh: Tensor, generator: Generator | None = None) -> Tensor:
+        unit = autoencoder.residual(xh, xh + 1)  # of residuals in data's units: 1 / deviation of each column
+        noise = torch.empty_like(xh).normal_(generator=generator)
+        return xh + self.variance.sqrt().to(xh) * noise / unit
+
     def finish(self, autoencoder: Autoencoder, x: Tensor, z: Tensor) -> None:
         if self.sigma == "learned":
             parts = zip(x.split(2048), z.split(2048), strict=True)
@@ -134,6 +143,9 @@ class Bernoulli(Cost):
             return super().decoded(autoencoder, x, z)
         raw = autoencoder.raw(z)
         return binary_cross_entropy_with_logits(raw, x, reduction="none").sum(-1), torch.sigmoid(raw)
+
+    def noisy(self, autoencoder: Autoencoder, xh: Tensor, generator: Generator | None = None) -> Tensor:
+        return torch.bernoulli(xh, generator=generator)
 
     def check(self, x: Tensor) -> None:
         if not tracing(x) and not bool(((x >= 0) & (x <= 1)).all()):
@@ -170,6 +182,12 @@ class Multinomial(Cost):
             return super().decoded(autoencoder, x, z)
         log_q = torch.log_softmax(autoencoder.raw(z), -1)
         return -self.total * (x * log_q).sum(-1), log_q.exp()
+
+    def noisy(self, autoencoder: Autoencoder, xh: Tensor, generator: Generator | None = None) -> Tensor:
+        count, rows = max(1, round(self.total)), xh.reshape(-1, xh.shape[-1])
+        drawn = torch.multinomial(rows, count, replacement=True, generator=generator)
+        counts = torch.zeros_like(rows).scatter_add_(1, drawn, torch.ones_like(drawn, dtype=rows.dtype))
+        return (counts / count).reshape(xh.shape)
 
     def check(self, x: Tensor) -> None:
         if not tracing(x) and not (bool((x >= 0).all()) and bool(((x.sum(-1) - 1).abs() < 1e-3).all())):

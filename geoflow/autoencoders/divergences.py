@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from torch import Tensor
+from torch import Generator, Tensor
 
 from geoflow import validate
 from geoflow.autoencoders.terms import Batch, Term
@@ -96,10 +96,19 @@ class MMD(Term):
         return imq(batch.z, drawn(batch.prior, n), self.scales)
 
 
+def draws_of(prior: Sampler, shape: tuple[int, ...], generator: Generator | None = None) -> Tensor:
+    """Draws ``(*shape, dim)``; of a `LatentModel` with the noise of its likelihood, as `log_prior` has it."""
+    if isinstance(prior, Density):
+        return prior._sample(shape, None, generator)
+    noisy = getattr(prior, "_sample_noisy", None)
+    value: Tensor = prior._sample(shape, None, generator) if noisy is None else noisy(shape, generator)
+    return value
+
+
 def drawn(prior: Sampler, n: int) -> Tensor:
     """Draws ``(n, dim)`` that a prior with parameters can learn by."""
     if not any(w.requires_grad for w in prior.parameters()):
-        return prior._sample((n,), None, None)
+        return draws_of(prior, (n,))
     draw = getattr(prior, "_rsample", None)
     if draw is None:
         raise TypeError(f"{type(prior).__name__} has parameters but no differentiable draws: freeze it, or take KL.")

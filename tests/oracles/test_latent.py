@@ -14,6 +14,7 @@ from geoflow.autoencoders import (
     KL,
     MMD,
     Bernoulli,
+    Cost,
     Critic,
     Gaussian,
     GaussianPosterior,
@@ -28,8 +29,10 @@ from geoflow.autoencoders import (
     recipes,
 )
 from geoflow.autoencoders.divergences import imq
+from geoflow.columns import Standardize
 from geoflow.flows import realnvp
 from geoflow.freeform import mlae
+from geoflow.maps import Chain
 from geoflow.nets import MLP
 
 
@@ -217,6 +220,43 @@ def test_the_bound_of_the_best_linear_vae_is_the_likelihood_of_principal_compone
     terms = elbo_terms(model, x, 2)
     assert terms.gap[0] == pytest.approx(0.0, abs=1e-9)
     assert terms.elbo[0] == pytest.approx(float(pca.score(x.numpy())))
+
+
+@pytest.mark.parametrize("standardized", [False, True])
+def test_draws_with_noise_are_those_of_the_likelihood(standardized: bool) -> None:
+    x = rows(400, 5) @ rows(5, 5, 7) + 3
+    model, pca = principal(x, 2)
+    mean, scale = torch.as_tensor(pca.mean_), torch.ones(5)
+    if standardized:  # the same behind a change of units, in which the noise is meant
+        scaler = Standardize(5).double()
+        with torch.no_grad():
+            scaler.mean.fill_(2.0)
+            scaler.std.copy_(scale := torch.arange(1.0, 6.0))
+        model = LatentModel(Chain(scaler, model.autoencoder), model.prior, cost=model.cost)  # type: ignore[arg-type]
+        mean = 2 + scale * mean
+    n = 100_000
+    outer = LatentModel(Pair(nn.Identity(), nn.Identity(), dim=5, latent_dim=5), model, divergence=())
+    for draws in (
+        model.sample_noisy(n, Generator().manual_seed(0)),
+        outer.sample(n, generator=Generator().manual_seed(1)),
+    ):
+        close = torch.as_tensor(pca.get_covariance()) * scale[:, None] * scale
+        error = (torch.outer(close.diagonal(), close.diagonal()) + close.square()).div(n).sqrt()
+        assert ((torch.cov(draws.mT) - close).abs() < 4 * error).all()
+        assert ((draws.mean(0) - mean).abs() < 4 * (close.diagonal() / n).sqrt()).all()
+    assert float(torch.cov(model.sample(1000).mT).det()) == pytest.approx(0.0, abs=1e-9)  # a plane without it
+
+
+@pytest.mark.parametrize("cost", [Bernoulli(), Multinomial(7.0)], ids=["Bernoulli", "Multinomial"])
+def test_counts_scatter_around_what_is_decoded(cost: Cost) -> None:
+    ones = isinstance(cost, Bernoulli)
+    model = recipes.vae(4, 2, cost=cost, hidden=(8,)).double()
+    shares = torch.tensor([0.1, 0.2, 0.3, 0.4]).double().expand(20_000, 4)
+    drawn = model.cost.noisy(model.autoencoder, shares, Generator().manual_seed(0))
+    variance = shares[0] * (1 - shares[0]) / (1 if ones else 7)
+    assert ((drawn.mean(0) - shares[0]).abs() < 4 * (variance / 20_000).sqrt()).all()
+    torch.testing.assert_close(drawn.var(0), variance, rtol=0.05, atol=0.0)
+    assert torch.equal(drawn, drawn.round() if ones else (7 * drawn).round() / 7)
 
 
 def test_bounds_rise_with_draws_to_the_likelihood() -> None:

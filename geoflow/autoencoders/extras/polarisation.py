@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from geoflow import validate
 from geoflow.autoencoders.critic import Critic
+from geoflow.autoencoders.divergences import draws_of
 from geoflow.autoencoders.extras.masks import Masked, masked_in, unmasked
 from geoflow.autoencoders.extras.weights import checked
 from geoflow.autoencoders.terms import Batch, Term
@@ -104,7 +105,7 @@ class MaskPolarisation(Term):
 
     def turn(self, model: "LatentModel", player: str, x: Tensor) -> Tensor:
         batch, cost = model._batch(x)
-        n = model.prior._sample((len(x),), None, None)
+        n = draws_of(model.prior, (len(x),))
         critic = _critic(model)
         assert critic is not None
         apart = critic.verdict(batch.z).mean() - critic.verdict(n).mean()
