@@ -79,7 +79,8 @@ def seen(name: str) -> Seen:
     kept = (~data.test).nonzero()[:, 0]
     kept = kept[torch.randperm(len(kept), generator=Generator().manual_seed(0))]
     train, others, rest = kept.split([settings.rows, DRAWS, len(kept) - settings.rows - DRAWS])
-    test = data.test.nonzero()[:, 0]
+    test = data.test.nonzero()[:, 0]  # shuffled too: the first half of MNIST's is neater than the second
+    test = test[torch.randperm(len(test), generator=Generator().manual_seed(0))]
     if not settings.apart:  # so small a set that test rows are taken from what is left
         test, rest = torch.cat([test, rest[: DRAWS - len(test)]]), torch.cat([train, rest[DRAWS - len(test) :]])
     features = feature_classifier(data.x[rest], data.labels[rest], progress=False)

@@ -50,7 +50,7 @@ ROWS: dict[str, Row] = {
         lambda d, m, n, **k: recipes.vae(d, m, cost="gaussian", **k), after=ALL, published=(("second VAE", 7.4),)
     ),
     "beta-VAE": Row(lambda d, m, n, **k: recipes.vae(d, m, weight=0.2, **k), published=(("N(0, I)", 24.3),)),
-    "InfoVAE": Row(lambda d, m, n, **k: recipes.info_vae(d, m, lam=1000.0, **k)),
+    "InfoVAE": Row(lambda d, m, n, **k: recipes.info_vae(d, m, lam=100.0, **k)),
     "FactorVAE": Row(lambda d, m, n, **k: recipes.factor_vae(d, m, **k), seeds=3),
     "beta-TCVAE": Row(lambda d, m, n, **k: recipes.beta_tcvae(d, m, n, **k)),
     "VAE, IAF posterior": Row(iaf),

@@ -48,15 +48,16 @@ INTRO = """# The landscape of regularized auto-encoders
 Made by `GEOFLOW_DATA=<folder> nox -s reproduce -- landscape` on {date}, torch {version}, one thread, float32. Row by row the
 same is `GEOFLOW_DATA=<folder> python -m tests.reproduce.run_landscape "<images: model>" ...`. The models are those of
 `tests/reproduce/landscape.py`, each a line of `geoflow.autoencoders.recipes` with its defaults but where the line says else.
+InfoVAE has λ = 100: with 1,000 all of its posteriors collapsed in a first run.
 
 All models have the same networks, perceptrons dim-256-256-m and back (512-512 for CIFAR-10), m = 16 (64 for CIFAR-10), and
 the same training: {rows:,} images, {epochs} epochs in batches of {batch}, Adam at {lr:g} falling along a cosine, the last
-weights. No figure chose anything: sizes, rates and weights were fixed before. Sizes are small and times short (the talk's models have
-convolutions and train for hundreds of epochs on all images): what can be compared with it is the order of models, not
-figures. "GMM10" is `fit_prior(model, train)`, "flow" a `realnvp`, "second VAE" a `LatentModel` of the codes with a learned
-variance, all fitted to codes of training rows with the networks as they are; after a VAE of learned variance the last is
-the two-stage VAE. Where an adversary takes part figures are means over three seeds, with the deviation of the FD of draws
-over them; otherwise one seed.
+weights. Sizes, rates and weights were fixed before. Sizes are small and times short (the talk's models have convolutions and
+train for hundreds of epochs on all images): what can be compared with it is the order of models, not figures.
+"GMM10" is `fit_prior(model, train)`, "flow" a `realnvp`, "second VAE" a `LatentModel` of the codes with a learned variance,
+all fitted to codes of training rows with the networks as they are; after a VAE of learned variance the last is the two-stage
+VAE. Where an adversary takes part figures are means over three seeds, with the deviation of the FD of draws over them;
+otherwise, and for other sets than MNIST, one seed.
 
 Reconstruction: Σ (x - decode(encode(x)))² an image, test images. FD: squared 2-Wasserstein distance of Gaussians fitted to
 the features of {draws:,} draws (or reconstructed test images) and of the test images, features those of a classifier
