@@ -75,11 +75,18 @@ class RiemannianNormal(Centered):
         low, high = 0.5 * torch.log(flat**2 / (1 + target)) - 3, torch.log(flat) + 6
         if math.isfinite(self._radial.reach):
             high = torch.maximum(low, high.clamp_max(math.log(100.0)))
-        for _ in range(60):
-            middle = (low + high) / 2
-            short = self._law(middle).mean(torch.square) < target
-            low, high = torch.where(short, middle, low), torch.where(short, high, middle)
-        self.log_std.copy_(-0.5 * torch.exp(-low - high).clamp(*bounds).log())
+        log_std = ((low + high) / 2).clamp_max(torch.log(flat))
+        for _ in range(60):  # Newton's steps in logarithms, d E r² / d log std = Var r² / std², between ends that close in
+            law = self._law(log_std)
+            found = law.mean(torch.square)
+            low, high = torch.where(found < target, log_std, low), torch.where(found < target, high, log_std)
+            slope = (law.mean(lambda r: r**4) - found**2) * torch.exp(-2 * log_std) / found
+            step = torch.log(target / found) / slope
+            inside = (log_std + step > low) & (log_std + step < high)
+            log_std = torch.where(inside, log_std + step, (low + high) / 2)
+            if bool((inside & (step.abs() < 1e-7) | (high - low < 1e-14)).all()):
+                break
+        self.log_std.copy_(-0.5 * torch.exp(-2 * log_std).clamp(*bounds).log())
 
     def _law(self, log_std: Tensor) -> Law:
         """Of distances."""
