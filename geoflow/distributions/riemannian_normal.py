@@ -76,7 +76,9 @@ class RiemannianNormal(Centered):
         if math.isfinite(self._radial.reach):
             high = torch.maximum(low, high.clamp_max(math.log(100.0)))
         log_std = ((low + high) / 2).clamp_max(torch.log(flat))
-        for _ in range(60):  # Newton's steps in logarithms, d E r² / d log std = Var r² / std², between ends that close in
+        for _ in range(
+            60
+        ):  # Newton's steps in logarithms, d E r² / d log std = Var r² / std², between ends that close in
             law = self._law(log_std)
             found = law.mean(torch.square)
             low, high = torch.where(found < target, log_std, low), torch.where(found < target, high, log_std)
