@@ -245,7 +245,7 @@ def test_a_fixed_base_is_met_by_draws_and_codes() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         base = VonMisesFisher(pole, kappa).requires_grad_(False)
-        x = base.sample(20_000)
+        x = base.sample(10_000)
         model = FreeFormFlow(nets(3, 3, (32, 32)), base, beta=100.0, probes=1)
         fit(model, x, epochs=20, batch_size=256, lr=3e-3, seed=0, progress=False, patience=None)
         truth = float(base.mean_length())
