@@ -53,6 +53,9 @@ class Standardize(FeaturesFirst):
     def residual(self, x: Data, xh: Data) -> Data:
         return (xh - x) / self.std
 
+    def residual_log_det(self) -> Tensor:
+        return -self.std.log().sum()
+
     def _encode_turned(self, x: Turned, context: Context = None) -> tuple[Turned, Tensor]:
         return (x.contiguous() - self.mean[:, None]) / self.std[:, None], -self.std.log().sum()
 

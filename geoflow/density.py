@@ -4,6 +4,7 @@ A public verb checks its input, brings x and context to one batch, and calls its
 each other. To write a density, give `_log_prob` and `_sample`.
 """
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -71,6 +72,12 @@ def given(part: Any, context: Tensor | None) -> Tensor | None:
     return context if part.context_dim or part.classes else None
 
 
+def takes_weight(verb: Callable[..., Any]) -> bool:
+    """Whether a verb of training asks for the rows' weights."""
+    parameters = inspect.signature(verb).parameters
+    return "weight" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
 def weighted_mean(row: Tensor, weight: Tensor | None) -> Tensor:
     """mean(weight · row). Weights average one over the training rows, so a batch never divides by its own sum."""
     return (row if weight is None else weight * row).mean()
@@ -127,7 +134,10 @@ class Sampler(nn.Module, ABC):
         """Called before each training step, for quantities that change over training."""
 
     def finish(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Set what comes from the data after training: closing statistics."""
+        """Set what comes from the data after training: closing statistics.
+
+        One that also takes `weight` is given the rows' weights, if they have any.
+        """
 
     @abstractmethod
     def evaluate(self, x: Tensor, context: Tensor | None = None, weight: Tensor | None = None) -> dict[str, float]:

@@ -64,6 +64,10 @@ class Autoencoder(nn.Module, ABC):
         """How far a reconstruction is off, in the units that reconstruction costs are meant in: xh − x."""
         return xh - x
 
+    def residual_log_det(self) -> Tensor:
+        """log|det| of ∂ residual / ∂x̂ ``()``: from densities of residuals to densities of data."""
+        return torch.zeros(())
+
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters that only encoding uses, for objectives that train the two sides apart."""
         return iter(())
@@ -255,6 +259,10 @@ class _Parts(Autoencoder):
     def residual(self, x: Data, xh: Data) -> Data:
         """In the units of the first part: standardised ones behind a `Standardize`."""
         return self.parts[0].residual(x, xh)  # type: ignore[operator]
+
+    def residual_log_det(self) -> Tensor:
+        """The first part's."""
+        return self.parts[0].residual_log_det()  # type: ignore[operator, no-any-return]
 
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         for part in self.parts:

@@ -1,16 +1,21 @@
-"""Scores of anomaly by a latent model, high for strange rows, their orientation fixed before any label is seen."""
+"""Scores of anomaly by a model, high for strange rows, their orientation fixed before any label is seen."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from geoflow.autoencoders.model import LatentModel
-from geoflow.autoencoders.ordered import decoded_topics, has_topics, topic_weights
+from geoflow.autoencoders.ordered import decoded_topics, has_ordered_topics, topic_weights
 from geoflow.carried import ROWS
 from geoflow.density import Density
 
-Score = Callable[[LatentModel, Tensor, Generator | None], Tensor]
+Score = Callable[[Any, Tensor, Generator | None], Tensor]
+
+
+def _nll(model: Density, x: Tensor, generator: Generator | None) -> Tensor:
+    return -model._log_prob(x)
 
 
 def _reconstruction(model: LatentModel, x: Tensor, generator: Generator | None) -> Tensor:
@@ -49,11 +54,12 @@ SCORES: dict[str, Score] = {
     "prior": _prior,
     "complex": _complex,
     "simple": _simple,
+    "nll": _nll,
 }
 
 
 def anomaly_scores(
-    model: LatentModel, x: Tensor, names: Sequence[str] | None = None, generator: Generator | None = None
+    model: LatentModel | Density, x: Tensor, names: Sequence[str] | None = None, generator: Generator | None = None
 ) -> dict[str, Tensor]:
     """Scores ``(n,)`` of rows ``(n, dim)`` by name, each high where a row is strange in its way.
 
@@ -62,14 +68,17 @@ def anomaly_scores(
     - ``elbo``: −ELBO from one draw; ``kl``: KL(q(z | x) ‖ prior); ``prior``: −log p(encode(x)).
     - ``complex`` and ``simple``: weight of the topic with the most and the least entropy (see `decoded_topics`): with a
       mixture or shares as codes that were trained on an unlabelled mixture, each finds one kind among the other.
+    - ``nll``: −log p(x), of a density: a flow, a mixture.
 
     None is turned round afterwards: a score that does worse than chance does, and says so.
 
     Args:
-        model: trained; on the mixture that is searched, or on rows without anomalies.
+        model: trained; on the mixture that is searched, or on rows without anomalies. A `LatentModel`, or any density.
         names: of the scores; None gives all that the model has.
         generator: of the draws.
     """
+    if not isinstance(model, (LatentModel, Density)):
+        raise TypeError(f"anomaly_scores expects a LatentModel or a Density, got {type(model).__name__}.")
     wanted = list(names) if names is not None else available(model)
     unknown = [n for n in wanted if n not in SCORES]
     if unknown:
@@ -80,22 +89,22 @@ def anomaly_scores(
             f"anomaly_scores: this model has no score {lacking[0]!r}; it has {', '.join(available(model))}."
         )
     x, _ = model._door(x, None, "anomaly_scores")
-    model.cost.check(x)
+    if isinstance(model, LatentModel):
+        model.cost.check(x)
     if x.ndim != 2:
         raise ValueError(f"anomaly_scores expects rows (n, dim), got shape {tuple(x.shape)}.")
     with torch.no_grad():
         return {n: torch.cat([SCORES[n](model, part, generator) for part in x.split(ROWS)]) for n in wanted}
 
 
-def available(model: LatentModel) -> list[str]:
+def available(model: LatentModel | Density) -> list[str]:
     """Names of the scores that a model has."""
-    found = ["reconstruction"]
-    known, drawn = isinstance(model.prior, Density), model.posterior is not None
-    if drawn and known:
-        found += ["elbo", "kl"] if model.cost.likelihood else ["kl"]
-    if known:
-        found.append("prior")
-    return [*found, "complex", "simple"] if has_topics(model) else found
+    if isinstance(model, Density):
+        return ["nll"]
+    found = ["reconstruction", *(["elbo"] if model.bounded else [])]
+    if isinstance(model.prior, Density):
+        found += ["prior"] if model.posterior is None else ["kl", "prior"]
+    return [*found, "complex", "simple"] if has_ordered_topics(model) else found
 
 
 def _density(model: LatentModel) -> Density:

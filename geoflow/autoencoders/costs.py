@@ -37,8 +37,13 @@ class Cost(nn.Module, ABC):
     def forward(self, x: Tensor, xh: Tensor) -> Tensor:
         """Costs ``(*batch)`` of data and reconstructions ``(*batch, dim)``."""
 
-    def decoded(self, autoencoder: Autoencoder, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Costs ``(*batch)`` of codes ``(*batch, latent_dim)``, and what they decode to."""
+    def decoded(
+        self, autoencoder: Autoencoder, x: Tensor, z: Tensor, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Costs ``(*batch)`` of codes ``(*batch, latent_dim)``, and what they decode to.
+
+        `weight` is that of training rows, for what a cost learns of them; the costs themselves are without.
+        """
         xh = autoencoder._decode(z)
         return self(x, xh), xh
 
@@ -46,14 +51,18 @@ class Cost(nn.Module, ABC):
         """Draws of p(x | z) around what codes decode to; xh itself where the cost is no likelihood."""
         return xh
 
+    def log_units(self, autoencoder: Autoencoder) -> Tensor:
+        """What is added to −c of a likelihood ``()`` for nats of data in the units that they were given in."""
+        return torch.zeros(())
+
     def bind(self, model: "LatentModel") -> None:
         """Take what it needs of the model that it is the cost of."""
 
     def check(self, x: Tensor) -> None:
         """Refuse data that it has no meaning for."""
 
-    def finish(self, autoencoder: Autoencoder, x: Tensor, z: Tensor) -> None:
-        """Set what comes from data and codes after training."""
+    def finish(self, autoencoder: Autoencoder, x: Tensor, z: Tensor, weight: Tensor | None = None) -> None:
+        """Set what comes from data, codes and the rows' weights after training."""
 
 
 @register
@@ -63,7 +72,9 @@ class Square(Cost):
     def forward(self, x: Tensor, xh: Tensor) -> Tensor:
         return (xh - x).square().sum(-1)
 
-    def decoded(self, autoencoder: Autoencoder, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    def decoded(
+        self, autoencoder: Autoencoder, x: Tensor, z: Tensor, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         xh = autoencoder._decode(z)
         return autoencoder.residual(x, xh).square().sum(-1), xh
 
@@ -72,11 +83,13 @@ class Square(Cost):
 class Gaussian(Cost):
     """Σ r²/(2σ²) + D log σ + (D/2) log 2π, r = x − decode(z): −log N(x; decode(z), σ²).
 
-    The units of r are those of `Autoencoder.residual`, and so are those of the likelihood.
+    The units of r are those of `Autoencoder.residual`, and so are those of the cost; bounds of log p(x) are per unit of the
+    data as given.
 
     A learned σ² is *profiled*: in training it is the batch's mean of r², whose gradient is that of
     (D/2) log mean r² (σ as a parameter would move by a learning rate a step, and be far off for long). Outside of
-    training it is the running mean, and after `fit` the one of all training rows. At least 1e-3. [dai2019]
+    training it is the running mean, and after `fit` the one of all training rows; the rows' weights count in all of these.
+    At least 1e-3. [dai2019]
 
     Args:
         sigma: "learned", or a number; 1 on grey levels weighs the divergence heavily (posteriors collapse in part).
@@ -97,15 +110,17 @@ class Gaussian(Cost):
     def forward(self, x: Tensor, xh: Tensor) -> Tensor:
         return self._of(xh - x)
 
-    def decoded(self, autoencoder: Autoencoder, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    def decoded(
+        self, autoencoder: Autoencoder, x: Tensor, z: Tensor, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         xh = autoencoder._decode(z)
-        return self._of(autoencoder.residual(x, xh)), xh
+        return self._of(autoencoder.residual(x, xh), weight), xh
 
-    def _of(self, r: Tensor) -> Tensor:
+    def _of(self, r: Tensor, weight: Tensor | None = None) -> Tensor:
         squared, dim = r.square().sum(-1), r.shape[-1]
         variance = self.variance
         if self.sigma == "learned" and self.training and torch.is_grad_enabled():
-            variance = (squared.detach().mean() / dim).clamp_min(FLOOR**2)
+            variance = (_mean(squared.detach(), weight) / dim).clamp_min(FLOOR**2)
             with torch.no_grad():  # a running mean that forgets over some twenty batches, exact from the first on
                 self.seen.add_(1).clamp_(max=20)
                 self.variance.lerp_(variance.to(self.variance), 1 / self.seen)
@@ -116,13 +131,26 @@ class Gaussian(Cost):
         noise = torch.empty_like(xh).normal_(generator=generator)
         return xh + self.variance.sqrt().to(xh) * noise / unit
 
-    def finish(self, autoencoder: Autoencoder, x: Tensor, z: Tensor) -> None:
+    def log_units(self, autoencoder: Autoencoder) -> Tensor:
+        return autoencoder.residual_log_det()
+
+    def finish(self, autoencoder: Autoencoder, x: Tensor, z: Tensor, weight: Tensor | None = None) -> None:
         if self.sigma == "learned":
             parts = zip(x.split(2048), z.split(2048), strict=True)
-            total = sum(
-                float(autoencoder.residual(a, autoencoder._decode(b)).double().square().sum()) for a, b in parts
-            )
-            self.variance.fill_(max(total / x.numel(), FLOOR**2))
+            squared = [autoencoder.residual(a, autoencoder._decode(b)).double().square().sum(-1) for a, b in parts]
+            self.variance.fill_(max(float(_mean(torch.cat(squared), weight)) / x.shape[-1], FLOOR**2))
+
+
+def _mean(squared: Tensor, weight: Tensor | None) -> Tensor:
+    """Σ w r² / Σ w, the minimum of the weighted likelihood, which it has if no weight is negative."""
+    if weight is None:
+        return squared.mean()
+    if bool((weight < 0).any()):
+        raise ValueError(
+            "Gaussian learns no deviation from rows with negative weights, which would lower it without end: give sigma= a "
+            "number, or leave such rows out."
+        )
+    return (weight * squared).sum() / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
 
 
 @register
@@ -138,7 +166,9 @@ class Bernoulli(Cost):
     def forward(self, x: Tensor, xh: Tensor) -> Tensor:
         return binary_cross_entropy(xh, x, reduction="none").sum(-1)
 
-    def decoded(self, autoencoder: Autoencoder, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    def decoded(
+        self, autoencoder: Autoencoder, x: Tensor, z: Tensor, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         if not (isinstance(autoencoder, Linked) and autoencoder.link == "sigmoid"):
             return super().decoded(autoencoder, x, z)
         raw = autoencoder.raw(z)
@@ -177,7 +207,9 @@ class Multinomial(Cost):
     def forward(self, x: Tensor, xh: Tensor) -> Tensor:
         return -self.total * torch.xlogy(x, xh).sum(-1)
 
-    def decoded(self, autoencoder: Autoencoder, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    def decoded(
+        self, autoencoder: Autoencoder, x: Tensor, z: Tensor, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         if not (isinstance(autoencoder, Linked) and autoencoder.link == "softmax"):
             return super().decoded(autoencoder, x, z)
         log_q = torch.log_softmax(autoencoder.raw(z), -1)

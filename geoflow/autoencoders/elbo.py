@@ -66,9 +66,10 @@ def elbo_terms(model: LatentModel, x: Tensor, draws: int = 50, generator: Genera
     aggregated = torch.cat([_mixture(posterior, batch.theta, z) for z in batch.z.split(256)])
     log_p = prior._log_prob(batch.z)
     closed = posterior.kl(batch.theta, prior)
-    one = log_p - cost - batch.log_q
+    log_likelihood = model.cost.log_units(model.autoencoder) - cost
+    one = log_p + log_likelihood - batch.log_q
     return ELBOTerms(
-        reconstruction=_mean(-cost),
+        reconstruction=_mean(log_likelihood),
         mutual_information=_mean(batch.log_q - aggregated),
         marginal=_mean(aggregated - log_p),
         gap=_mean(model._bound(x, draws, generator) - one),

@@ -14,7 +14,7 @@ from geoflow.autoencoders.divergences import KL, MMD, draws_of, imq, log_prior
 from geoflow.autoencoders.posteriors import Posterior, posterior_of
 from geoflow.autoencoders.terms import Batch, Figure, Rows, Term, listed
 from geoflow.carried import ROWS
-from geoflow.density import Context, Density, Player, Sampler, frozen, weighted_mean
+from geoflow.density import Context, Density, Player, Sampler, frozen, takes_weight, weighted_mean
 from geoflow.maps import Autoencoder
 from geoflow.registry import arguments, register
 from manifolds import Euclidean
@@ -118,7 +118,9 @@ class LatentModel(Sampler):
     def _sample_noisy(self, shape: tuple[int, ...], generator: Generator | None = None) -> Tensor:
         return self.cost.noisy(self.autoencoder, self._sample(shape, None, generator), generator)
 
-    def _batch(self, x: Tensor, generator: Generator | None = None) -> tuple[Batch, Tensor]:
+    def _batch(
+        self, x: Tensor, generator: Generator | None = None, weight: Tensor | None = None
+    ) -> tuple[Batch, Tensor]:
         """What terms are shown, and the costs ``(n,)``."""
         posterior = self.posterior
         theta = log_q = None
@@ -127,7 +129,7 @@ class LatentModel(Sampler):
             z, log_q = posterior.draw(theta, generator)
         else:
             z = self.autoencoder._encode(x)
-        cost, xh = self.cost.decoded(self.autoencoder, x, z)
+        cost, xh = self.cost.decoded(self.autoencoder, x, z, **({} if weight is None else {"weight": weight}))
         return Batch(x, z, xh, posterior, theta, log_q, self.autoencoder, self.prior), cost
 
     def codes(self, x: Tensor, generator: Generator | None = None) -> Tensor:
@@ -152,24 +154,32 @@ class LatentModel(Sampler):
     def log_prob_bound(self, x: Tensor, draws: int = 1, generator: Generator | None = None) -> Tensor:
         """A lower bound of log p(x) ``(*batch)`` in nats: log mean_k p(x | z_k) p(z_k) / q(z_k | x), z_k ~ q(z | x).
 
-        Its mean rises with `draws` to log p(x); of one draw it is the ELBO. The cost has to be a likelihood, the encoder
-        stochastic. [burda2016]
+        Per unit of the data as given, also behind a `Standardize`. Its mean rises with `draws` to log p(x); of one draw it
+        is the ELBO. The cost has to be a likelihood, the encoder stochastic. [burda2016]
         """
         x, _ = self._door(x, None, "log_prob_bound")
         self.cost.check(x)
         draws = validate.count(draws, "LatentModel.log_prob_bound", "draws", 1)
-        if self.posterior is None or not self.cost.likelihood:
-            lacks = "a stochastic encoder" if self.posterior is None else "a cost that is a likelihood"
-            raise NotImplementedError(
-                f"LatentModel.log_prob_bound needs {lacks}: without one {type(self.cost).__name__} bounds nothing."
-            )
-        if not isinstance(self.prior, (Density, LatentModel)):
-            raise NotImplementedError(
-                f"LatentModel.log_prob_bound needs a prior with log_prob, not {type(self.prior).__name__}."
-            )
+        if (lacks := self._unbounded()) is not None:
+            raise NotImplementedError(f"LatentModel.log_prob_bound needs {lacks}.")
         with torch.no_grad():
             rows = x.reshape(-1, self.dim)
             return torch.cat([self._bound(part, draws, generator) for part in rows.split(ROWS)]).reshape(x.shape[:-1])
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is a `log_prob_bound`."""
+        return self._unbounded() is None
+
+    def _unbounded(self) -> str | None:
+        """What a bound lacks."""
+        without = f": without one {type(self.cost).__name__} bounds nothing"
+        if self.posterior is None:
+            return f"a stochastic encoder{without}"
+        if not self.cost.likelihood:
+            return f"a cost that is a likelihood{without}"
+        known = isinstance(self.prior, (Density, LatentModel))
+        return None if known else f"a prior with log_prob, not {type(self.prior).__name__}"
 
     def _bound(self, x: Tensor, draws: int, generator: Generator | None = None) -> Tensor:
         found = []
@@ -177,7 +187,7 @@ class LatentModel(Sampler):
             batch, cost = self._batch(x, generator)
             assert batch.log_q is not None
             found.append(log_prior(self.prior, batch.z) - cost - batch.log_q)
-        return torch.logsumexp(torch.stack(found), 0) - math.log(draws)
+        return torch.logsumexp(torch.stack(found), 0) - math.log(draws) + self.cost.log_units(self.autoencoder)
 
     # -- training -----------------------------------------------------------------------------------------------------
 
@@ -187,8 +197,10 @@ class LatentModel(Sampler):
         """The cost's mean, each term's under its name, and their weighted sum; of an adversary, its own loss."""
         for owner, players in self._adversaries():
             if player is not None and player in {p.name for p in players}:
+                if weight is not None:
+                    raise ValueError(f"LatentModel: {player} compares whole batches, so rows cannot have weights.")
                 return {"loss": owner.turn(self, player, x)}
-        batch, cost = self._batch(x)
+        batch, cost = self._batch(x, weight=weight)
         terms = {"reconstruction": weighted_mean(cost, weight)}
         total = terms["reconstruction"]
         for term, share in self._terms():
@@ -242,12 +254,12 @@ class LatentModel(Sampler):
             self.prior.prepare(self._codes(x))
 
     @torch.no_grad()
-    def finish(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Finish the auto-encoder, then the cost and the prior on codes."""
+    def finish(self, x: Tensor, context: Tensor | None = None, weight: Tensor | None = None) -> None:
+        """Finish the auto-encoder, then the cost, which sees the rows' weights, and the prior on codes."""
         self.autoencoder.finish(x)
         z = self._codes(x)
-        self.cost.finish(self.autoencoder, x, z)
-        self.prior.finish(z)
+        self.cost.finish(self.autoencoder, x, z, **({} if weight is None else {"weight": weight}))
+        self.prior.finish(z, **({} if weight is None or not takes_weight(self.prior.finish) else {"weight": weight}))
 
     @torch.no_grad()
     def evaluate(self, x: Tensor, context: Tensor | None = None, weight: Tensor | None = None) -> dict[str, float]:

@@ -67,6 +67,12 @@ def has_topics(model: LatentModel) -> bool:
     return mixed or isinstance(prior.space, Simplex) or _of_shares(model.autoencoder) is not None
 
 
+@torch.no_grad()
+def has_ordered_topics(model: LatentModel) -> bool:
+    """Whether there are topics, and what they decode to is nowhere below zero, so that `decoded_topics` orders them."""
+    return has_topics(model) and bool((_decoded(model) >= 0).all())
+
+
 def _decoded(model: LatentModel) -> Tensor:
     """What each topic alone decodes to."""
     if not has_topics(model):

@@ -1,13 +1,12 @@
 """`fit`: trains any model in place, by the model's own account of its loss, players and held-out figures."""
 
-import inspect
 import os
 import signal
 from typing import Any, Literal
 
 import torch
 
-from geoflow.density import Sampler, reference
+from geoflow.density import Sampler, reference, takes_weight
 from geoflow.train import checkpoint as files
 from geoflow.train.engine import engine
 from geoflow.train.feed import Rows, weights
@@ -67,7 +66,7 @@ def fit(
             integer weight is as good as a repeated row. The effective number of rows, (Σ w)² / Σ w², is shown beside the
             bar and kept as ``history.effective_rows``. Negative weights (of simulated events, say) are allowed with a
             warning, if each part's sum is positive: the loss is then unbounded below, and held-out rows must stop the run.
-            Statistics that `prepare` takes (means, scales, EM) do not see weights.
+            Statistics that `prepare` takes (means, scales, EM) do not see weights; those of `finish` do where a model says so.
         monitor: which figure of `evaluate` decides, lower is better; None is the first, "loss".
         checkpoint: a file to continue from if it exists, written every `checkpoint_minutes`, on Ctrl-C and on SIGTERM
             (which is then passed on). An interrupted run continues bit for bit; a finished one returns at once.
@@ -123,7 +122,7 @@ def fit(
     device = runner.place(model, torch.device("cpu") if like is None else like.device)
     rows = Rows(model, x, context, dtype, device)
     weight = weights(sample_weight, len(rows), dtype, device)
-    if weight is not None and not _takes_weights(model):
+    if weight is not None and not takes_weight(model.loss):
         raise TypeError(f"fit: the loss of {type(model).__name__} takes no weights: leave out sample_weight.")
     if weight is not None and not model.players():
         raise ValueError(f"fit: {type(model).__name__} is fitted in one go, without weights: leave out sample_weight.")
@@ -139,8 +138,3 @@ def fit(
     if run.signal == signal.SIGTERM:
         signal.raise_signal(signal.SIGTERM)  # whoever ends this process still does, with the checkpoint on disk
     return history
-
-
-def _takes_weights(model: Sampler) -> bool:
-    parameters = inspect.signature(model.loss).parameters
-    return "weight" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geoflow.density import Sampler
+from geoflow.density import Sampler, takes_weight
 from geoflow.train import checkpoint as files
 from geoflow.train.engine import Engine
 from geoflow.train.feed import Order
@@ -81,7 +81,11 @@ class Run:
         return self.history
 
     def _material(self) -> tuple[Tensor, Tensor | None]:
-        return self.plan.rows.take(self.plan.rows.material_index(self.plan.index))
+        return self.plan.rows.take(self._seen())
+
+    def _seen(self) -> Tensor:
+        """Numbers of the training rows that statistics are taken of."""
+        return self.plan.rows.material_index(self.plan.index)
 
     def _set_up(self) -> None:
         """Optimisers, order of rows, and what training calls; after `prepare`, which may set parameters."""
@@ -260,7 +264,10 @@ class Run:
         """The model's closing statistics, and its figures as it is returned."""
         self.model.eval()
         self.model.zero_grad(set_to_none=True)
-        self.model.finish(*self._material())
+        given = {}
+        if self.plan.weight is not None and takes_weight(self.model.finish):
+            given = {"weight": self.plan.weight[self._seen().to(self.plan.weight.device)]}
+        self.model.finish(*self._material(), **given)
         self.history.final = self._figures()
         if not self.plan.steps:
             figures = {f"validation {k}": v for k, v in self.history.final.items()}

@@ -104,6 +104,15 @@ def test_what_lies_off_the_rows_is_strange() -> None:
     assert anomaly_scores(model, off)["prior"] < usual["prior"].median()
 
 
+def test_a_density_has_one_score_and_a_mixture_without_link_no_topics() -> None:
+    """Minus log p, as it is; topics that decode to below zero have no order, and are left out."""
+    x = torch.randn(20, 3, generator=Generator().manual_seed(0))
+    density = GaussianMixture(3, 2)
+    torch.testing.assert_close(anomaly_scores(density, x), {"nll": -density.log_prob(x).detach()})
+    model = recipes.gmvae(3, 2, cost="gaussian", standardize=True, components=3, hidden=(8,))
+    assert list(anomaly_scores(model, x)) == ["reconstruction", "elbo", "kl", "prior"]
+
+
 BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "an unknown score": (
         lambda: anomaly_scores(mixture(), shares(3, 8), ["mass"]),
@@ -121,6 +130,12 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
         ValueError,
         "give the decoder a link",
     ),
+    "a score of latent models": (
+        lambda: anomaly_scores(StandardNormal(3), torch.zeros(2, 3), ["elbo"]),
+        ValueError,
+        "this model has no score 'elbo'; it has nll",
+    ),
+    "no model": (lambda: anomaly_scores(nn.Linear(2, 2), torch.zeros(3, 2)), TypeError, "Linear"),  # type: ignore[arg-type]
     "one row": (lambda: anomaly_scores(mixture(), shares(3, 8)[0]), ValueError, r"rows \(n, dim\)"),
 }
 

@@ -1,6 +1,8 @@
 """Auto-encoders with a prior: costs, divergences, bounds and their parts against closed forms and other libraries."""
 
 import math
+import warnings
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +261,22 @@ def test_counts_scatter_around_what_is_decoded(cost: Cost) -> None:
     assert torch.equal(drawn, drawn.round() if ones else (7 * drawn).round() / 7)
 
 
+def test_bounds_are_per_unit_of_the_data_behind_what_standardises() -> None:
+    """Ten times the unit of each of three columns takes 3 log 10 off, and of the parts only off the first."""
+    x = rows(50, 3) * torch.tensor([1.0, 5.0, 0.2])
+    model = shaken(recipes.vae(3, 2, cost="gaussian", standardize=True, hidden=(8,)))
+    found = []
+    for unit in (1.0, 10.0):
+        model.prepare(unit * x)
+        bound = model.log_prob_bound(unit * x, 2, Generator().manual_seed(0))
+        found.append((bound, elbo_terms(model, unit * x, 2, Generator().manual_seed(0))))
+    (one, parts), (ten, others) = found
+    torch.testing.assert_close(ten, one - 3 * math.log(10))
+    assert others.reconstruction[0] == pytest.approx(parts.reconstruction[0] - 3 * math.log(10))
+    assert others.elbo[0] == pytest.approx(parts.elbo[0] - 3 * math.log(10))
+    assert (others.kl, others.gap) == (pytest.approx(parts.kl), pytest.approx(parts.gap, abs=1e-9))
+
+
 def test_bounds_rise_with_draws_to_the_likelihood() -> None:
     x = rows(200, 5) @ rows(5, 5, 7)
     model, pca = principal(x, 2)
@@ -350,6 +368,28 @@ def test_directions_of_attributes() -> None:
     torch.testing.assert_close(found, turn @ (x[has].mean(0) - x[~has].mean(0)))
 
 
+# -- weights -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_learned_deviation_counts_rows_by_their_weights() -> None:
+    """Full batches: a weighted fit is that of repeated rows, the deviation with it; σ² is Σ w r² / (D Σ w)."""
+    x, k = rows(40, 3), torch.randint(1, 5, (40,), generator=Generator().manual_seed(0))
+    pair = Pair(nn.Linear(3, 1), nn.Linear(1, 3), dim=3, latent_dim=1).double()
+    a, b, c = (LatentModel(deepcopy(pair), StandardNormal(1).double(), divergence=()) for _ in range(3))
+    options: Any = {"validation": rows(9, 3, 1), "batch_size": 10**6, "epochs": 60, "seed": 0, "progress": False}
+    fit(a, x, sample_weight=k, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # duplicates
+        fit(b, x.repeat_interleave(k, 0), **options)
+    fit(c, x, **options)
+    variance = [float(m.get_buffer("cost.variance")) for m in (a, b, c)]
+    torch.testing.assert_close(a.autoencoder.reconstruct(x), b.autoencoder.reconstruct(x))
+    assert variance[0] == pytest.approx(variance[1], rel=1e-6)
+    assert variance[0] != pytest.approx(variance[2], rel=1e-2)
+    squared = (a.autoencoder.reconstruct(x) - x).square().sum(1).detach()
+    assert variance[0] == pytest.approx(float((k * squared).sum() / (3 * k.sum())), rel=1e-6)
+
+
 # -- files and bad input -----------------------------------------------------------------------------------------------
 
 
@@ -368,6 +408,13 @@ def test_functions_are_costs_and_divergences_that_files_refuse(tmp_path: Path) -
     save(model, tmp_path / "model.safetensors")
     with pytest.raises(TypeError, match="PlainCost"):
         load(tmp_path / "model.safetensors")
+
+
+def untrained() -> tuple[Any, Tensor, Tensor]:
+    """An auto-encoder, and two rows with their codes."""
+    pair = Pair(nn.Linear(3, 1), nn.Linear(1, 3), dim=3, latent_dim=1)
+    x = torch.ones(2, 3)
+    return pair, x, pair.encode(x)
 
 
 BAD: dict[str, tuple[Any, type[Exception], str]] = {
@@ -417,6 +464,16 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
         lambda: fit(recipes.wae_mmd(4, 2), torch.rand(50, 4), sample_weight=torch.rand(50), epochs=1, progress=False),
         ValueError,
         "mmd is a figure of whole batches",
+    ),
+    "rows with weights before a critic": (
+        lambda: fit(recipes.wae_gan(4, 2), torch.rand(50, 4), sample_weight=torch.rand(50), epochs=1, progress=False),
+        ValueError,
+        "critic compares whole batches",
+    ),
+    "a deviation of negative rows": (
+        lambda: Gaussian().decoded(*untrained(), weight=torch.tensor([1.0, -1.0])),
+        ValueError,
+        "learns no deviation from rows with negative weights",
     ),
     "a bound of a square": (
         lambda: recipes.wae_mmd(4, 2, stochastic=True).log_prob_bound(torch.rand(3, 4)),

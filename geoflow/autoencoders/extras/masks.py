@@ -50,6 +50,10 @@ class Masked(Autoencoder):
         """In the units of the inner one."""
         return self.autoencoder.residual(x, xh)
 
+    def residual_log_det(self) -> Tensor:
+        """The inner one's."""
+        return self.autoencoder.residual_log_det()
+
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         """The mask's, and the inner one's."""
         yield self.free
