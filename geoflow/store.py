@@ -41,7 +41,8 @@ def save(model: nn.Module, path: str | os.PathLike[str], **notes: Any) -> None:
         )
     floating = [t.dtype for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
     dtype = str(floating[0]).removeprefix("torch.") if floating else None
-    head = {"format": FORMAT, "geoflow": _version(), "model": tree, "dtype": dtype, "notes": notes}
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    head = {"format": FORMAT, "geoflow": _version(), "model": tree, "dtype": dtype, "frozen": frozen, "notes": notes}
     head["checksum"] = _checksum(head, tensors)
     path = Path(path)
     temporary = path.with_name(path.name + ".part")
@@ -50,7 +51,7 @@ def save(model: nn.Module, path: str | os.PathLike[str], **notes: Any) -> None:
 
 
 def load(path: str | os.PathLike[str], modules: dict[str, nn.Module] | None = None) -> Any:
-    """The model in a file that `save` wrote, on the CPU.
+    """The model in a file that `save` wrote, on the CPU; parameters that were frozen are so again.
 
     Args:
         path: the file.
@@ -79,6 +80,8 @@ def load(path: str | os.PathLike[str], modules: dict[str, nn.Module] | None = No
         model.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(_ARGUMENT)})
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit the model it describes: {error}") from None
+    for name, parameter in model.named_parameters() if "frozen" in head else ():  # older files do not say
+        parameter.requires_grad_(name not in head["frozen"])
     return model
 
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from geoflow import Chain, FermatSpace, Flow, Pair, Standardize, StandardNormal, describe, load, save
+from geoflow import Chain, FermatSpace, Flow, Pair, Standardize, StandardNormal, describe, fit, load, save
+from geoflow.autoencoders.recipes import dirichlet_vae
 from geoflow.flows import realnvp
 from geoflow.registry import CLASSES, arguments, register
 from manifolds import Euclidean, Product, Sphere
@@ -118,6 +119,22 @@ def test_compiled_model_is_saved_bare(file: Path) -> None:
     assert type(again) is Flow
     x = torch.randn(4, 2)
     assert torch.equal(again.log_prob(x), model.log_prob(x))
+
+
+def test_what_was_frozen_is_frozen_and_the_rest_is_not(file: Path) -> None:
+    """Fitted on, a Dirichlet prior stays where it was; files that say nothing of it are read as before."""
+    model = dirichlet_vae(6, 2, hidden=(8,))
+    assert not model.prior.concentration.requires_grad
+    save(model, file)
+    again = load(file)
+    flags = {name: p.requires_grad for name, p in model.named_parameters()}
+    assert {name: p.requires_grad for name, p in again.named_parameters()} == flags
+    fit(again, torch.full((40, 6), 1 / 6), epochs=1, seed=0, progress=False)
+    assert torch.equal(again.prior.concentration, model.prior.concentration)
+    forge(file, lambda head: head.pop("frozen"))
+    old = load(file)
+    assert all(p.requires_grad for p in old.parameters())
+    assert torch.equal(old.prior.concentration, model.prior.concentration)
 
 
 def test_the_model_is_left_alone_and_an_old_file_stands_until_the_new_one_is_whole(file: Path) -> None:
