@@ -37,7 +37,7 @@ def fit_prior(
     rows = like(validate.table(x, "fit_prior", minimum=2), autoencoder)
     training = autoencoder.training
     autoencoder.eval()
-    codes: Tensor = renewed.codes(rows, None if seed is None else Generator().manual_seed(seed))
+    codes: Tensor = renewed.codes(rows, None if seed is None else Generator(rows.device).manual_seed(seed))
     fit(prior, codes, seed=seed, **options)
     autoencoder.train(training)
     return renewed

@@ -1,4 +1,4 @@
-"""The command line: ``geoflow demo | fit | check | logprob | sample | dist | report``.
+"""The command line: ``geoflow demo | fit | check | logprob | anomaly | sample | dist | report``.
 
 Results on stdout, progress on stderr; what a user did wrong is one line on stderr and exit code 2.
 """
@@ -59,6 +59,10 @@ def _run(args: Any) -> int:
         from geoflow.cli.dist import run as dist
 
         return dist(args)
+    if args.verb == "anomaly":
+        from geoflow.cli.anomaly import run as anomaly
+
+        return anomaly(args)
     from geoflow.cli import use
 
     verbs = {"check": use.check, "logprob": use.logprob, "sample": use.sample}

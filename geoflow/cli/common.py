@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geoflow import describe, load
-from geoflow.density import Density, reference
+from geoflow import LatentModel, describe, load
+from geoflow.cli import latent
+from geoflow.density import Density, Sampler, reference
 from geoflow.tables import Raw, Table, choose, read
 
 
@@ -75,14 +76,14 @@ class Fitted:
 
     Attributes:
         path: the file.
-        density: the model, on its device.
+        model: a density or a latent model, on its device.
         notes: what `fit` wrote beside it; empty for models saved from Python.
         columns: names of its columns; ``x0, x1, ...`` where nobody named them.
         named: whether somebody did.
     """
 
     path: str
-    density: Density
+    model: Sampler
     notes: dict[str, Any]
     columns: list[str]
     named: bool
@@ -90,20 +91,21 @@ class Fitted:
     @property
     def like(self) -> Tensor:
         """A tensor of its dtype and device."""
-        found = reference(self.density)
+        found = reference(self.model)
         return torch.empty(0) if found is None else found.detach()
 
     def rows(self, values: np.ndarray) -> Tensor:
-        """A table's numbers for the model."""
-        return torch.as_tensor(values, dtype=self.like.dtype, device=self.like.device)
+        """A table's numbers for the model; of one that takes shares, each row over its sum."""
+        rows = torch.as_tensor(values, dtype=self.like.dtype, device=self.like.device)
+        return latent.shares(rows, self.columns, self.path) if latent.of_shares(self.model) else rows
 
 
 def open_model(path: str, device: str | None = None, dtype: str | None = None) -> Fitted:
-    """A model file, ready to be asked for densities."""
+    """A model file, ready to be asked."""
     place = device_of(device)
     model = load(path)
-    if not isinstance(model, Density):
-        raise TypeError(f"{path} holds a {type(model).__name__}, which has no log_prob: these verbs need a density.")
+    if not isinstance(model, (Density, LatentModel)):
+        raise TypeError(f"{path} holds a {type(model).__name__}: these verbs need a density, or a latent model.")
     if model.context_dim or model.classes:
         raise ValueError(f"{path} holds a conditional model: the command line has no contexts yet, use it from Python.")
     model = model.to(place)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from geoflow.cli.common import Console, Fitted, blanks, console, match, open_model
+from geoflow.density import Density
 from geoflow.distances import FermatSpace, Solution
 from geoflow.tables import SUFFIXES, Table, writable, write
 from manifolds import Euclidean
@@ -25,6 +26,10 @@ def run(args: argparse.Namespace) -> int:
     if args.paths is not None and args.neighbors is not None:
         raise ValueError("--paths goes with --pairs or --random, not with --neighbors.")
     fitted = open_model(args.model, args.device, args.dtype or "float64")
+    if not isinstance(fitted.model, Density):
+        raise TypeError(
+            f"{args.model} holds a {type(fitted.model).__name__}, which has no log_prob: dist needs a density."
+        )
     _, table = match(fitted, args)
     if table.dropped:
         out.remark(blanks(table))
@@ -52,7 +57,7 @@ def fermat_space(
     if not all(s > 0 for s in scale):
         raise ValueError(f"{args.table}: a column is constant, so there is no standard deviation to divide it by.")
     space = FermatSpace(
-        fitted.density,
+        fitted.model,
         fitted.rows(table.values[chosen]),
         power=args.power,
         reference="mean",

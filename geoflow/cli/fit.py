@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geoflow import describe, save, validate
+from geoflow import LatentModel, describe, save, validate
+from geoflow.autoencoders import fit_prior
 from geoflow.baselines import mixture_by_bic
-from geoflow.cli import split
+from geoflow.cli import latent, likelihood, split
 from geoflow.cli.common import Console, console, device_of, in_lines, plain
 from geoflow.cli.parser import FIT_DEFAULTS
 from geoflow.columns import Bounded
-from geoflow.density import Density, log_prob_in_blocks
+from geoflow.density import Density, Sampler, log_prob_in_blocks
 from geoflow.distributions import GaussianMixture
 from geoflow.flows import maf, nsf, realnvp
 from geoflow.interop.zoo import ZOO, zoo
@@ -35,6 +36,8 @@ BIC_ROWS, BIC_COLUMNS = 5000, 64
 """On how many training rows the number of Gaussians is chosen, and up to how many columns."""
 QUANTILES = 1001
 """How many quantiles of log p over the training rows a model file keeps, for percentiles."""
+BOUND_ROWS = 5000
+"""Of how many training rows, evenly spaced, the bound of a latent model is taken for them."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,9 +48,17 @@ def run(args: argparse.Namespace) -> int:
     place = device_of(settings["device"])
     table = _table(settings, out)
     x = torch.as_tensor(table.values, dtype=getattr(torch, settings["dtype"]))
+    if settings["model"] == "dirichlet-vae":
+        x = latent.shares(x, table.columns, settings["table"])
     held = torch.as_tensor(split.held_out(len(x), settings["test"], settings["seed"]))
     train, test = x[~held], x[held]
-    validate.training_rows(train, settings["table"], table.columns)
+    if settings["model"] != "dirichlet-vae":
+        with warnings.catch_warnings():
+            if (
+                settings["model"] in latent.RECIPES
+            ):  # for which rows may lie on a surface, and constant columns alone are wrong
+                warnings.simplefilter("ignore")
+            validate.training_rows(train, settings["table"], table.columns)
     bounds = _bounds(settings, table)
     torch.manual_seed(settings["seed"])
     model = build(settings, train, bounds).to(train.dtype).to(place)
@@ -67,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
             checkpoint=settings["checkpoint"],
             progress=not args.quiet,
         )
+    if isinstance(model, LatentModel) and settings["model"] == "rae":
+        model = _with_prior(settings, model, train.to(place))
     seconds = time.perf_counter() - started
     report = _report(model, train.to(place), test.to(place), history, seconds)
     notes = {
@@ -75,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         "units": units(table.columns),
         "scale": train.double().std(0, correction=0).tolist(),
         "split": split.note(table, settings["test"], settings["seed"]),
-        "quantiles": report.pop("quantiles"),
+        "quantiles": report.pop("quantiles", None),
         "training": report,
         "config": settings,
     }
@@ -123,9 +136,13 @@ FLOWS |= {name: partial(zoo, name) for name in ZOO}
 """Recipes by the words for them, which take the same settings."""
 
 
-def build(settings: dict[str, Any], train: Tensor, bounds: Bounded | None = None) -> Density:
+def build(settings: dict[str, Any], train: Tensor, bounds: Bounded | None = None) -> Sampler:
     """The model that the settings ask for."""
     dim, kind = train.shape[1], settings["model"]
+    if kind in latent.RECIPES:
+        return latent.build(settings, train)
+    if settings["latent"] is not None:
+        raise ValueError(f"--latent is of models with codes: use --model {' or '.join(latent.RECIPES)}, not {kind}.")
     if kind in FLOWS:
         if dim < 2:
             raise ValueError(f"{kind} needs two columns or more: use --model mixture for one.")
@@ -185,6 +202,14 @@ def _components(train: Tensor, covariance: Literal["full", "diagonal"] = "full")
     return mixture_by_bic(train[:BIC_ROWS], covariance).components if few else 1
 
 
+def _with_prior(settings: dict[str, Any], model: LatentModel, train: Tensor) -> LatentModel:
+    """With a mixture fitted to codes, where nothing in training brought these to a prior."""
+    parts, covariance, seed = settings["components"], settings["covariance"], settings["seed"]
+    parts = parts or _components(model.codes(train), covariance)
+    mixture = GaussianMixture(model.autoencoder.latent_dim, parts, covariance, seed=seed).to(train)
+    return fit_prior(model, train, mixture, seed=seed)
+
+
 def units(columns: list[str]) -> dict[str, str]:
     """Units that column names carry in brackets, as in ``mass (kg)`` or ``T [K]``."""
     found = {name: re.search(r"[(\[]([^()\[\]]+)[)\]]\s*$", name) for name in columns}
@@ -211,9 +236,8 @@ def _table(settings: dict[str, Any], out: Console) -> Table:
     return table
 
 
-def _report(model: Density, train: Tensor, test: Tensor, history: History, seconds: float) -> dict[str, Any]:
+def _report(model: Sampler, train: Tensor, test: Tensor, history: History, seconds: float) -> dict[str, Any]:
     """How the training went and how well it did, in JSON values."""
-    of_train = log_prob_in_blocks(model, train)
     last = history.rows[-1] if history.rows else {}
     report: dict[str, Any] = {
         "stopped": history.stopped,
@@ -222,16 +246,24 @@ def _report(model: Density, train: Tensor, test: Tensor, history: History, secon
         "seconds": round(seconds, 2),
         "verdict": history.verdict,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "train_log_prob": float(of_train.mean()),
-        "quantiles": torch.quantile(of_train.cpu().double(), torch.linspace(0, 1, QUANTILES).double()).tolist(),
     }
+    if isinstance(model, LatentModel):
+        report["codes"] = latent.about_codes(model, train, test if len(test) > 1 else train)
+    if not likelihood.has_log_p(model):
+        return report
+    name = likelihood.column(model)
+    every = -(-len(train) // BOUND_ROWS) if isinstance(model, LatentModel) else 1
+    of_train = likelihood.log_p(model, train[::every])
+    report[f"train_{name}"] = float(of_train.mean())
+    report["quantiles"] = torch.quantile(of_train.cpu().double(), torch.linspace(0, 1, QUANTILES).double()).tolist()
     if len(test):
-        gaussian = GaussianMixture(model.dim, 1).to(train)
-        gaussian.prepare(train)
-        for name, p in (("test", model), ("gaussian", gaussian)):
-            figures = log_prob_in_blocks(p, test)
-            report[f"{name}_log_prob"] = float(figures.mean())
-            report[f"{name}_text"] = in_lines(figures)
+        of_test = likelihood.log_p(model, test)
+        report |= {f"test_{name}": float(of_test.mean()), "test_text": in_lines(of_test)}
+        if not latent.of_shares(model):
+            gaussian = GaussianMixture(model.dim, 1).to(train)
+            gaussian.prepare(train)
+            of_test = log_prob_in_blocks(gaussian, test)
+            report |= {"gaussian_log_prob": float(of_test.mean()), "gaussian_text": in_lines(of_test)}
     return report
 
 
@@ -240,7 +272,7 @@ def _say(
     settings: dict[str, Any],
     table: Table,
     held: Tensor,
-    model: Density,
+    model: Sampler,
     report: dict[str, Any],
     test: Tensor,
 ) -> None:
@@ -267,11 +299,13 @@ def _say(
     out.result(f"model     {kind}, {report['parameters']} parameters; {steps}; {report['seconds']:.1f} s")
     if report["verdict"]:
         out.result(f"verdict   {report['verdict']}")
+    if "codes" in report:
+        out.result(f"codes     {latent.in_words(report['codes'])}")
     if "test_text" in report:
-        out.result(
-            f"held out  mean log p {report['test_text']} nats per row; a Gaussian fitted to the same rows "
-            f"{report['gaussian_text']}"
-        )
+        beside = f"; a Gaussian fitted to the same rows {report['gaussian_text']}" if "gaussian_text" in report else ""
+        out.result(f"held out  mean {likelihood.words(model)} {report['test_text']} nats per row{beside}")
+    elif len(test):
+        out.result(f"held out  {settings['model']} has no log p, nor a bound of it; `geoflow anomaly` has its scores")
     else:
         out.result("held out  nothing (--test 0), so nobody knows how good it is")
     out.result(f"file      {settings['out']}")

@@ -6,6 +6,7 @@ import sys
 import textwrap
 from typing import Any, NoReturn
 
+from geoflow.cli.latent import RECIPES
 from geoflow.interop.zoo import ZOO
 
 INTRO = """\
@@ -15,6 +16,7 @@ Densities and the distances they make, for tables of numbers.
   geoflow fit table.csv                     learn the density of a table's rows
   geoflow check table.safetensors table.csv is it any good? figures, thresholds, sentences
   geoflow logprob table.safetensors new.csv how likely is each row
+  geoflow anomaly table.safetensors new.csv which rows are strange, and in which way
   geoflow sample table.safetensors -n 500   new rows that look like the old
   geoflow dist table.safetensors table.csv  distances along the data, beside straight ones
   geoflow report table.safetensors table.csv   all of it on one page
@@ -31,6 +33,7 @@ FIT_DEFAULTS: dict[str, Any] = {
     "key": None,
     "weights": None,
     "model": "realnvp",
+    "latent": None,
     "depth": None,
     "hidden": None,
     "activation": "silu",
@@ -123,6 +126,7 @@ def build() -> Parser:
     _fit(verbs)
     _check(verbs)
     _logprob(verbs)
+    _anomaly(verbs)
     _sample(verbs)
     _dist(verbs)
     _report(verbs)
@@ -199,7 +203,9 @@ def _fit(verbs: "argparse._SubParsersAction[Parser]") -> None:
         "learn the density of a table's rows",
         "Reads .csv (with or without a header), .npy, .npz; .parquet and .h5 with the extra `files`. A part of the "
         "rows is held out and never trained on; `geoflow check` on the same table finds them again. Columns may have "
-        "any units: they are standardised inside, and log p is per unit of the data as given.",
+        "any units: they are standardised inside, and log p is per unit of the data as given. A latent model (vae, "
+        "gmvae, ...) has a lower bound of log p at most; dirichlet-vae takes counts or shares, none below zero, and divides "
+        "each row by its sum; rae has a mixture fitted to its codes afterwards.",
         "  geoflow fit table.csv --drop id --missing drop --out table.safetensors\n"
         "  geoflow fit --config run.json            # the configuration that fit printed, or a model file",
     )
@@ -220,14 +226,24 @@ def _fit(verbs: "argparse._SubParsersAction[Parser]") -> None:
     )
     group = p.add_argument_group("model and training")
     kinds = ["realnvp", "nsf", "maf", "gaussian", "mixture"]
-    text = "default realnvp; nsf has splines, maf draws slowly; gaussian and mixture need no steps; others': "
-    group.add_argument("--model", choices=[*kinds, *ZOO], default=none, metavar="NAME", help=text + ", ".join(ZOO))
+    text = (
+        "default realnvp; nsf has splines, maf draws slowly; gaussian and mixture need no steps; with fewer codes than "
+        f"columns: {', '.join(RECIPES)}; others': "
+    )
+    offered = [*kinds, *RECIPES, *ZOO]
+    group.add_argument("--model", choices=offered, default=none, metavar="NAME", help=text + ", ".join(ZOO))
+    group.add_argument(
+        "--latent", type=positive, default=none, metavar="N", help="codes of such a model (default: half the columns)"
+    )
     group.add_argument("--depth", type=positive, default=none, help="flows: number of layers (the flow's own)")
     group.add_argument(
-        "--hidden", type=whole, default=none, metavar="N,N", help="flows: widths of their networks (the flow's own)"
+        "--hidden", type=whole, default=none, metavar="N,N", help="widths of a model's networks (its own)"
     )
-    group.add_argument("--activation", default=none, help="flows: silu (default, smooth), relu (faster), tanh ...")
-    text = "mixture: how many Gaussians; flows: how many carry them (default: by BIC on the training rows)"
+    group.add_argument(
+        "--activation", default=none, help="of networks: silu (default, smooth), relu (faster), tanh ..."
+    )
+    text = "mixture, gmvae, vampprior, rae: parts of it or of the prior; flows: how many Gaussians carry them"
+    text += " (default: by BIC on the training rows; gmvae 10, vampprior 100)"
     group.add_argument("--components", type=positive, default=none, help=text)
     group.add_argument("--covariance", choices=["full", "diagonal"], default=none, help="mixture: of each component")
     group.add_argument(
@@ -266,12 +282,38 @@ def _logprob(verbs: "argparse._SubParsersAction[Parser]") -> None:
         verbs,
         "logprob",
         "how likely is each row: adds log_prob and its percentile",
-        "log_prob is in nats per row, in the units of the table. The percentile says which share of the training rows "
-        "is less likely: below 1 means unlike nearly all that was seen. All columns of the table are kept.",
+        "log_prob is in nats per row, in the units of the table; of a latent model it is a lower bound, and called "
+        "log_prob_bound. The percentile says which share of the training rows is less likely: below 1 means unlike nearly "
+        "all that was seen. All columns of the table are kept.",
         "  geoflow logprob table.safetensors new.csv --out scored.csv",
     )
     _model_and_table(p, "rows to score")
     _table(p, keep=True)
+    p.add_argument("--out", metavar="FILE", help="where to (default: CSV on stdout)")
+    _common(p)
+
+
+def _anomaly(verbs: "argparse._SubParsersAction[Parser]") -> None:
+    p = _verb(
+        verbs,
+        "anomaly",
+        "how strange is each row: adds scores, high for strange ones, and discoveries",
+        "Of a flow or mixture: nll, minus log p. Of a latent model: reconstruction, what it cannot draw; elbo, minus the "
+        "bound of log p from one draw; kl, how far a row's codes are from the prior; prior, minus log p of its code; of "
+        "topics, complex and simple, the weight of the one with most and least entropy. No score is ever turned round: "
+        "one that does worse than chance does. With --calibrate each gets conformal p-values from normal rows that the "
+        "model never saw, and the rows found at a false discovery rate, each score by itself: whoever picks the best "
+        "one afterwards has no such rate.",
+        "  geoflow anomaly table.safetensors new.csv --calibrate table.csv --fdr 0.1 --out scored.csv",
+    )
+    _model_and_table(p, "rows to score")
+    _table(p, keep=True)
+    p.add_argument("--scores", type=names, metavar="A,B", help="which (default: all that mean something of the model)")
+    text = "normal rows that were not trained on; of the table the model was fitted to, those held out"
+    p.add_argument("--calibrate", metavar="TABLE", help=text)
+    p.add_argument(
+        "--fdr", type=fraction, metavar="SHARE", help="with --calibrate: of false ones among rows found (default 0.1)"
+    )
     p.add_argument("--out", metavar="FILE", help="where to (default: CSV on stdout)")
     _common(p)
 

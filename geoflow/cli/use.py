@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geoflow.cli import split
+from geoflow.autoencoders import LatentModel
+from geoflow.cli import likelihood, split
 from geoflow.cli.common import Console, Fitted, blanks, console, match, open_model
-from geoflow.density import log_prob_in_blocks
+from geoflow.cli.latent import of_shares
 from geoflow.tables import SUFFIXES, Raw, Table, writable, write
 
 
@@ -24,7 +25,7 @@ def check(args: argparse.Namespace) -> int:
     if table.dropped:
         out.remark(blanks(table))
     rows, train, which = held_out_rows(fitted, table)
-    found = honesty(fitted.density, rows, train=train, seed=args.seed or 0)
+    found = honesty(fitted.model, rows, train=train, seed=args.seed or 0)
     out.result(f"checked on {which}\n")
     out.result(str(found))
     if picture is not None:
@@ -50,31 +51,33 @@ def held_out_rows(fitted: Fitted, table: Table) -> tuple[Tensor, Tensor | None, 
 
 
 def logprob(args: argparse.Namespace) -> int:
-    """The table with two more columns."""
+    """The table with two more columns: log p, or of a latent model its bound, and its percentile."""
     out = console(args)
     target = writable(args.out, SUFFIXES) if args.out else None
     fitted = open_model(args.model, args.device, args.dtype)
     raw, table = match(fitted, args, missing="drop" if args.missing == "keep" else None)
-    log_p = log_prob_in_blocks(fitted.density, fitted.rows(table.values)).cpu().numpy()
+    if not likelihood.has_log_p(fitted.model):
+        raise NotImplementedError(
+            f"{args.model} has no log p, nor a bound of it: its codes are no draws, or its cost is no likelihood. "
+            "`geoflow anomaly` has scores of it."
+        )
+    log_p = likelihood.log_p(fitted.model, fitted.rows(table.values)).cpu().numpy()
     share = percentile(fitted, log_p)
     keep = args.missing == "keep"
     if table.dropped:
-        out.remark(
-            f"{table.dropped} of {len(raw)} rows of {raw.path} have blank cells and are not scored."
-            if keep
-            else f"{blanks(table)} --missing keep leaves them in, not scored."
-        )
+        out.remark(unscored(table, keep))
     rows = np.arange(len(raw)) if keep else table.rows
-    added = {"log_prob": log_p} if share is None else {"log_prob": log_p, "percentile": share}
+    name = likelihood.column(fitted.model)
+    added = {name: log_p} if share is None else {name: log_p, "percentile": share}
     if keep:
-        added = {name: _spread(values, table.rows, len(raw)) for name, values in added.items()}
+        added = {name: spread(values, table.rows, len(raw)) for name, values in added.items()}
     out.data({"rows": rows, **added}) if target is None else None
     if target is not None or not args.json:
-        names, cells = _widened(raw, table, rows, added)
+        names, cells = widened(raw, table, rows, added)
         write(target, names, cells, sys.stdout)
-    _summary(out, log_p, share, target)
+    _summary(out, fitted, log_p, share, target)
     if target is not None:
-        out.data({"out": str(target), "rows": len(rows), "mean_log_prob": float(log_p.mean())})
+        out.data({"out": str(target), "rows": len(rows), f"mean_{name}": float(log_p.mean())})
     return 0
 
 
@@ -95,7 +98,11 @@ def sample(args: argparse.Namespace) -> int:
     seed = args.seed or 0
     torch.manual_seed(seed)
     generator = torch.Generator(fitted.like.device).manual_seed(seed)
-    rows = fitted.density.sample(args.n, generator=generator).cpu().numpy()
+    rows = fitted.model.sample(args.n, generator=generator).cpu().numpy()
+    if isinstance(fitted.model, LatentModel):
+        out.remark(
+            "decoded draws of the prior, without noise around them" + "; rows sum to one" * of_shares(fitted.model)
+        )
     if target is not None or not args.json:
         write(target, fitted.columns, list(rows.T), sys.stdout)
     if target is not None:
@@ -106,13 +113,21 @@ def sample(args: argparse.Namespace) -> int:
     return 0
 
 
-def _spread(values: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
+def unscored(table: Table, keep: bool) -> str:
+    """What to say of rows with blank cells, which are kept or left out."""
+    if keep:
+        return f"{table.dropped} of {len(table.raw)} rows of {table.raw.path} have blank cells and are not scored."
+    return f"{blanks(table)} --missing keep leaves them in, not scored."
+
+
+def spread(values: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
+    """Values in the rows of a file that they belong to ``(n,)``, blank elsewhere."""
     full = np.full(n, np.nan)
     full[at] = values
     return full
 
 
-def _widened(
+def widened(
     raw: Raw, table: Table, rows: np.ndarray, added: dict[str, np.ndarray]
 ) -> tuple[list[str], list[np.ndarray]]:
     """The file's own columns and the new ones, under names that are not taken."""
@@ -125,8 +140,8 @@ def _widened(
     return [*raw.names, *names], [*cells, *added.values()]
 
 
-def _summary(out: Console, log_p: np.ndarray, share: np.ndarray | None, target: object) -> None:
-    text = f"{len(log_p)} rows, mean log p {log_p.mean():.3f} nats"
+def _summary(out: Console, fitted: Fitted, log_p: np.ndarray, share: np.ndarray | None, target: object) -> None:
+    text = f"{len(log_p)} rows, mean {likelihood.words(fitted.model)} {log_p.mean():.3f} nats"
     if share is not None:
         text += f"; {(share < 1).sum()} below the 1st percentile of the training rows"
     out.remark(text + (f"; written to {target}" if target else ""))

@@ -149,7 +149,9 @@ def _material(
 
 def _why_not(model: Sampler, x: Tensor, context: Tensor | None) -> str | None:
     if not isinstance(model, Density):
-        return f"{type(model).__name__} has no log_prob."
+        return f"{type(model).__name__} has no log_prob" + (
+            ", only a bound." if getattr(model, "bounded", False) else "."
+        )
     try:
         model.log_prob(x[:1], None if context is None else context[:1])
     except NotImplementedError as error:

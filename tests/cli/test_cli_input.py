@@ -175,7 +175,7 @@ def test_nothing_held_out_is_said(capsys, table, tmp_path, asked):
     assert "no fair test" in run(capsys, "check", model, table, "--quiet")[1]
 
 
-@pytest.mark.parametrize("verb", ["demo", "fit", "check", "logprob", "sample", "dist", "report"])
+@pytest.mark.parametrize("verb", ["demo", "fit", "check", "logprob", "anomaly", "sample", "dist", "report"])
 def test_help_teaches(capsys, verb):
     code, out, _ = run(capsys, verb, "--help")
     assert code == 0
