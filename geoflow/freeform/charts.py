@@ -100,3 +100,6 @@ class FromOrigin(Charted):
     def residual(self, x: Tensor, xh: Tensor) -> Tensor:
         """The difference of the tangent vectors in orthonormal coordinates ``(*batch, space.dim)``."""
         return self._coordinates(xh) - self._coordinates(x)
+
+    def residual_log_det(self) -> Tensor:
+        raise NotImplementedError("FromOrigin has no volume of residuals: it differs from point to point.")

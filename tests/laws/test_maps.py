@@ -219,6 +219,12 @@ def test_residual_is_in_the_units_of_the_first_part(case: Case, generator: Gener
         close(part.residual(x, xh), along[1] - along[0], 1e-12)
     else:
         close(part.residual(x, xh), xh - x, 0)
+    if isinstance(first, FromOrigin):
+        with pytest.raises(NotImplementedError, match="no volume"):
+            part.residual_log_det()
+    else:
+        jacobian = torch.func.jacrev(lambda y: part.residual(x[0], y))(xh[0])
+        close(part.residual_log_det().to(x), torch.linalg.slogdet(jacobian).logabsdet, 1e-9)
 
 
 # -- preparation -------------------------------------------------------------------------------------------------------
