@@ -112,6 +112,12 @@ class Sampler(nn.Module, ABC):
         shape, context = self._draws(n, context, "sample")
         return self._sample(shape, context, generator)
 
+    def sample_noisy(
+        self, n: int | tuple[int, ...] = (), context: Tensor | None = None, generator: Generator | None = None
+    ) -> Tensor:
+        """Draws as rows of data are: `sample`, but of models whose `sample` is without the noise of their likelihood."""
+        return self.sample(n, context, generator)
+
     @abstractmethod
     def loss(
         self, x: Tensor, context: Tensor | None = None, *, weight: Tensor | None = None, player: str | None = None

@@ -48,7 +48,10 @@ class Cost(nn.Module, ABC):
         return self(x, xh), xh
 
     def noisy(self, autoencoder: Autoencoder, xh: Tensor, generator: Generator | None = None) -> Tensor:
-        """Draws of p(x | z) around what codes decode to; xh itself where the cost is no likelihood."""
+        """Draws of p(x | z) around what codes decode to; xh itself where the cost is no density of the data.
+
+        It is none of grey levels (Bernoulli) or shares (multinomial), which are not what such a law draws.
+        """
         return xh
 
     def log_units(self, autoencoder: Autoencoder) -> Tensor:
@@ -174,9 +177,6 @@ class Bernoulli(Cost):
         raw = autoencoder.raw(z)
         return binary_cross_entropy_with_logits(raw, x, reduction="none").sum(-1), torch.sigmoid(raw)
 
-    def noisy(self, autoencoder: Autoencoder, xh: Tensor, generator: Generator | None = None) -> Tensor:
-        return torch.bernoulli(xh, generator=generator)
-
     def check(self, x: Tensor) -> None:
         if not tracing(x) and not bool(((x >= 0) & (x <= 1)).all()):
             low, high = float(x.min()), float(x.max())
@@ -214,12 +214,6 @@ class Multinomial(Cost):
             return super().decoded(autoencoder, x, z)
         log_q = torch.log_softmax(autoencoder.raw(z), -1)
         return -self.total * (x * log_q).sum(-1), log_q.exp()
-
-    def noisy(self, autoencoder: Autoencoder, xh: Tensor, generator: Generator | None = None) -> Tensor:
-        count, rows = max(1, round(self.total)), xh.reshape(-1, xh.shape[-1])
-        drawn = torch.multinomial(rows, count, replacement=True, generator=generator)
-        counts = torch.zeros_like(rows).scatter_add_(1, drawn, torch.ones_like(drawn, dtype=rows.dtype))
-        return (counts / count).reshape(xh.shape)
 
     def check(self, x: Tensor) -> None:
         if not tracing(x) and not (bool((x >= 0).all()) and bool(((x.sum(-1) - 1).abs() < 1e-3).all())):

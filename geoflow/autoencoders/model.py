@@ -104,14 +104,16 @@ class LatentModel(Sampler):
     def _sample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
         return self.autoencoder._decode(draws_of(self.prior, shape, generator))
 
-    def sample_noisy(self, n: int | tuple[int, ...] = (), generator: Generator | None = None) -> Tensor:
-        """Draws ``(*n, dim)`` with the noise of the likelihood: z from the prior, x from p(x | z).
+    def sample_noisy(
+        self, n: int | tuple[int, ...] = (), context: Tensor | None = None, generator: Generator | None = None
+    ) -> Tensor:
+        """Draws ``(*n, dim)`` with the noise of a Gaussian cost: z from the prior, x from p(x | z).
 
         Of these `log_prob_bound` is a bound; `sample` gives what they scatter around, which of images is what people want
-        to see. Equal to `sample` where the cost is no likelihood. A model that is another's prior is drawn from like
-        this: codes fill their space, and means of a second stage do not.
+        to see. A model that is another's prior is drawn from like this: codes fill their space, and means of a second stage
+        do not.
         """
-        shape, _ = self._draws(n, None, "sample_noisy")
+        shape, _ = self._draws(n, context, "sample_noisy")
         with torch.no_grad():
             return self._sample_noisy(shape, generator)
 

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     seed = args.seed or 0
     found = check(fitted.model, rows, train=train, seed=seed)
     generator = torch.Generator(fitted.like.device).manual_seed(seed)
-    samples = fitted.model.sample(min(max(len(rows), 500), 5000), generator=generator)
+    samples = fitted.model.sample_noisy(min(max(len(rows), 500), 5000), generator=generator)
     parts = [
         report.heading("What it is"),
         report.table(("", ""), _facts(fitted, len(table.values), table.dropped)),

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geoflow.autoencoders import LatentModel
+from geoflow.autoencoders import Gaussian, LatentModel
 from geoflow.cli import likelihood, split
 from geoflow.cli.common import Console, Fitted, blanks, console, match, open_model
 from geoflow.cli.latent import of_shares
@@ -98,11 +98,14 @@ def sample(args: argparse.Namespace) -> int:
     seed = args.seed or 0
     torch.manual_seed(seed)
     generator = torch.Generator(fitted.like.device).manual_seed(seed)
-    rows = fitted.model.sample(args.n, generator=generator).cpu().numpy()
+    rows = fitted.model.sample_noisy(args.n, generator=generator).cpu().numpy()
     if isinstance(fitted.model, LatentModel):
-        out.remark(
-            "decoded draws of the prior, without noise around them" + "; rows sum to one" * of_shares(fitted.model)
+        around = (
+            "with the noise of its likelihood"
+            if isinstance(fitted.model.cost, Gaussian)
+            else "without noise around them"
         )
+        out.remark(f"decoded draws of the prior, {around}" + "; rows sum to one" * of_shares(fitted.model))
     if target is not None or not args.json:
         write(target, fitted.columns, list(rows.T), sys.stdout)
     if target is not None:

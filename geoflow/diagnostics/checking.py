@@ -128,10 +128,10 @@ def _material(
     x, context = held
     generator = torch.Generator(x.device).manual_seed(seed)
     if context is None:
-        conditions, drawn = None, model.sample(samples, generator=generator)
+        conditions, drawn = None, model.sample_noisy(samples, generator=generator)
     else:
         conditions = context[torch.arange(samples, device=context.device) % len(context)]
-        drawn = model.sample((), conditions, generator=generator)
+        drawn = model.sample_noisy((), conditions, generator=generator)
     return lines.Material(
         model=model,
         x=x,
