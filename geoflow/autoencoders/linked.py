@@ -1,7 +1,7 @@
 """Decoders that end in a link: probabilities, or shares that sum to one."""
 
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -52,8 +52,11 @@ class Linked(Autoencoder):
         return self.autoencoder.encoder_parameters()
 
     def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
-        """The inner one's own."""
+        """The inner one's own; behind a softmax, a decoder with a method `start_at(x)` is shown the rows, as `Topics`."""
         self.autoencoder.prepare(x, context)
+        start_at: Any = getattr(getattr(self.autoencoder, "decoder", None), "start_at", None)
+        if start_at is not None and self.link == "softmax":
+            start_at(x)
 
     def finish(self, x: Tensor, context: Tensor | None = None) -> None:
         """The inner one's own."""

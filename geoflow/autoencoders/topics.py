@@ -1,7 +1,7 @@
 """Decoders of shares: what codes mean as shares, and a layer whose columns are topics."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,27 +32,46 @@ class OfShares(nn.Module):
         """r(z) ``(*batch, k)``."""
         return MAPS[self.by](z)
 
+    def start_at(self, x: Tensor) -> None:
+        """Show the net rows of data, if it asks for them as `Topics` do."""
+        start_at: Any = getattr(self.net, "start_at", None)
+        if start_at is not None:
+            start_at(x)
+
     def forward(self, z: Tensor) -> Tensor:
         return self.net(self.shares(z))
 
 
 @register
 class Topics(nn.Module):
-    """W r, linear and without offset: behind a softmax, each share speaks for one topic, softmax of its column of W.
+    """b + W r, linear: behind a softmax, each share speaks for one topic, softmax of b and its column of W.
+
+    b is no parameter: `fit` takes the logarithm of the mean row, and what is learned is how topics differ from it. With b
+    left at zero the same topics are within reach, but thousands of steps away: until then rare words are not yet rare, and
+    the topics too much alike to be told apart.
 
     Args:
         count: number of shares.
         dim: number of words, or pixels.
     """
 
+    common: Tensor
+
     def __init__(self, count: int, dim: int) -> None:
         super().__init__()
         self.count, self.dim = validate.count(count, "Topics", "count", 1), validate.count(dim, "Topics", "dim", 1)
         self.weight = nn.Parameter(torch.randn(self.dim, self.count) / self.count**0.5)
+        self.register_buffer("common", torch.zeros(self.dim))
+
+    @torch.no_grad()
+    def start_at(self, x: Tensor) -> None:
+        """Take b from rows of shares ``(n, dim)``, a uniform one added to them: no word is impossible."""
+        mean = (x.double().clamp_min(0).sum(0) + 1 / self.dim) / (len(x) + 1)
+        self.common.copy_(mean.log())
 
     def forward(self, r: Tensor) -> Tensor:
-        return r @ self.weight.mT
+        return nn.functional.linear(r, self.weight, self.common)
 
     def topics(self) -> Tensor:
         """Each topic's own shares of words ``(count, dim)``: what it decodes to alone."""
-        return torch.softmax(self.weight.mT, -1)
+        return torch.softmax(self.weight.mT + self.common, -1)

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from geoflow import GaussianMixture, LatentModel, Pair, StandardNormal
+from geoflow import GaussianMixture, LatentModel, Pair, StandardNormal, fit
 from geoflow.autoencoders import Linked, Multinomial, anomaly_scores, decoded_topics, recipes, topic_weights
 from geoflow.distributions import Dirichlet
+from geoflow.metrics import auc
 
 
 def shares(n: int, dim: int, seed: int = 0) -> Tensor:
@@ -66,6 +67,29 @@ def test_both_kinds_of_dirichlet_models_have_topics(kind: Any) -> None:
     order = decoded_topics(model).order
     torch.testing.assert_close(scores["complex"], weights[:, order[-1]])
     torch.testing.assert_close(scores["simple"], weights[:, order[0]])
+
+
+def histograms(n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Shares of 40 draws from 100 words, of a narrow law and of a wide one around the same word."""
+    g, off = Generator().manual_seed(seed), torch.arange(100.0) - 50
+    laws = [torch.exp(-0.5 * (off / width) ** 2).expand(n, 100) for width in (4.0, 12.0)]
+    narrow, wide = (torch.multinomial(p, 40, replacement=True, generator=g) for p in laws)
+    share = torch.full((n, 40), 1 / 40)
+    return torch.zeros(n, 100).scatter_add_(1, narrow, share), torch.zeros(n, 100).scatter_add_(1, wide, share)
+
+
+@pytest.mark.parametrize("kind", ["dirichlet", "softmax-gaussian"])
+@pytest.mark.parametrize("sought", ["simple", "complex"])
+def test_topics_find_the_kind_of_one_fifth(kind: Any, sought: str) -> None:
+    """The simple among the complex, and the complex among the simple, trained on both at the usual rate without labels."""
+    narrow, wide = histograms(800, 0)
+    x = torch.cat([narrow[:160], wide[:640]] if sought == "simple" else [narrow[:640], wide[:160]])
+    torch.manual_seed(0)
+    model = recipes.dirichlet_vae(100, 2, kind=kind, total=10.0, hidden=(32,))
+    fit(model, x, epochs=20, batch_size=50, validation=0, seed=0, progress=False)
+    found = [anomaly_scores(model, part, [sought])[sought] for part in histograms(500, 1)]
+    signal, background = found if sought == "simple" else found[::-1]
+    assert auc(background, signal).value > 0.9
 
 
 def _columns(model: LatentModel) -> str:

@@ -339,6 +339,23 @@ def test_columns_are_topics() -> None:
     torch.testing.assert_close(model.autoencoder.decode(torch.eye(3)), topics[0].topics())
 
 
+@pytest.mark.parametrize("kind", ["dirichlet", "softmax-gaussian"])
+def test_topics_start_near_the_mean_row(kind: Any) -> None:
+    """Exactly at it, one uniform row added, where weights are zero; and what was learned is not lost by a second `fit`."""
+    x = torch.softmax(3 * rows(50, 6).float(), -1) * (torch.arange(6) > 0)
+    x = x / x.sum(1, keepdim=True)
+    model = recipes.dirichlet_vae(6, 3, kind=kind, hidden=(8,))
+    (topics,) = (m for m in model.modules() if isinstance(m, Topics))
+    weight = topics.weight.detach().clone()
+    for _ in range(2):
+        model.prepare(x)
+        assert torch.equal(topics.weight, weight)
+        torch.testing.assert_close(topics.common.exp(), torch.cat([x, torch.full((1, 6), 1 / 6)]).mean(0))
+    torch.nn.init.zeros_(topics.weight)
+    decoded = model.autoencoder.decode(model.codes(x[:2]))
+    torch.testing.assert_close(decoded, topics.common.exp().expand(2, 6))
+
+
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
