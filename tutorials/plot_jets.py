@@ -67,7 +67,7 @@ for where, x in mixtures.items():
 # %%
 # Which topic is the anomaly?
 # ---------------------------
-# Labels may not decide it, and being rare does not either: weights of topics are not shares of kinds. `decoded_topics` orders
+# Labels may not decide it, and rarity is no safe guide: weights of topics are not shares of kinds. `decoded_topics` orders
 # them by the entropy of what they decode to, how many pixels they light. A search for something busy takes the weight of the
 # last, `complex`; a search for something plain that of the first, `simple`. That is fixed before anything is looked at.
 
