@@ -208,6 +208,20 @@ def test_images_stand_side_by_side(ax):
         plots.plot_images(images, ax, shape=(8, 8))
 
 
+def test_images_in_colour_are_scaled_and_stand_apart(ax):
+    """Channels first become last, limits darkest and brightest, gaps white."""
+    images = torch.arange(2 * 4 * 3 * 2 * 5.0).reshape(2, 4, 30) - 10
+    plots.plot_images(images, ax, shape=(3, 2, 5), limits=(0, 200), gap=2)
+    sheet = np.asarray(ax.images[0].get_array())
+    assert sheet.shape == (2 * 2 + 2, 4 * 5 + 3 * 2, 3)
+    wanted = (images[1, 2].reshape(3, 2, 5) / 200).clamp(0, 1).permute(1, 2, 0)
+    np.testing.assert_allclose(sheet[4:, 14:19], wanted)
+    assert np.all(sheet[2:4] == 1)
+    assert np.all(sheet[:, 5:7] == 1)
+    with pytest.raises(ValueError, match=r"or \(3, height, width\), got \(4, 2, 5\)"):
+        plots.plot_images(images, ax, shape=(4, 2, 5))
+
+
 def test_marginals_have_a_panel_a_column():
     fig = plots.plot_marginals({"data": torch.randn(200, 5), "samples": torch.randn(100, 5)}, list("abcde"), per_row=3)
     shown = [a for a in fig.axes if a.axison]

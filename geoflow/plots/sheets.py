@@ -1,5 +1,6 @@
 """Pictures of models beside densities: images side by side, spectra, histories of training."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,30 +15,34 @@ def plot_images(
     x: Any,
     ax: "Axes | None" = None,
     *,
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
     limits: tuple[float, float] | None = None,
     gap: int = 1,
     **image: Any,
 ) -> "Axes":
-    """Flat images ``(n, height · width)`` or ``(rows, n, height · width)`` side by side, in one strip or one a row.
+    """Flat images ``(n, size)`` or ``(rows, n, size)`` side by side, in one strip or one a row.
 
     Args:
-        shape: (height, width) of an image.
-        limits: values drawn as white and black; None takes the smallest and largest.
+        shape: (height, width) of a grey image, or (3, height, width) of one in colour, whose rows are channels first.
+        limits: values drawn as white and black, in colour as darkest and brightest; None takes the smallest and largest.
         gap: pixels between images.
         image: passed to ``Axes.imshow``.
     """
     ax = axes_or_new(ax)
-    flat = as_array(x)
+    *colours, h, w = shape
+    if colours not in ([], [3]):
+        raise ValueError(f"plot_images expects shape=(height, width) or (3, height, width), got {shape}.")
+    flat, size = as_array(x), math.prod(shape)
     flat = flat[None] if flat.ndim == 2 else flat
-    h, w = shape
-    if flat.ndim != 3 or flat.shape[-1] != h * w:
-        raise ValueError(f"plot_images expects (n, {h * w}) or (rows, n, {h * w}), got shape {flat.shape}.")
+    if flat.ndim != 3 or flat.shape[-1] != size:
+        raise ValueError(f"plot_images expects (n, {size}) or (rows, n, {size}), got shape {flat.shape}.")
     low, high = limits if limits is not None else (float(flat.min()), float(flat.max()))
     rows, n = flat.shape[:2]
-    sheet = np.full((rows, h + gap, n, w + gap), np.nan)
-    sheet[:, :h, :, :w] = flat.reshape(rows, n, h, w).transpose(0, 2, 1, 3)
-    sheet = sheet.reshape(rows * (h + gap), n * (w + gap))[: rows * (h + gap) - gap, : n * (w + gap) - gap]
+    sheet = np.full((rows, h + gap, n, w + gap, *colours), np.nan)
+    sheet[:, :h, :, :w] = np.moveaxis(flat.reshape(rows, n, *colours, h, w), [1, -2, -1], [2, 1, 3])
+    sheet = sheet.reshape(rows * (h + gap), n * (w + gap), *colours)[: rows * (h + gap) - gap, : n * (w + gap) - gap]
+    if colours:  # which imshow does not scale, and gaps of which it does not leave blank
+        sheet = np.nan_to_num(((sheet - low) / ((high - low) or 1.0)).clip(0, 1), nan=1.0)
     ax.imshow(sheet, **{"cmap": "gray_r", "vmin": low, "vmax": high, "interpolation": "nearest", **image})
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)

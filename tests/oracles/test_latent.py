@@ -264,6 +264,26 @@ def test_bounds_are_per_unit_of_the_data_behind_what_standardises() -> None:
     assert (others.kl, others.gap) == (pytest.approx(parts.kl), pytest.approx(parts.gap, abs=1e-9))
 
 
+@pytest.mark.parametrize("latent", [1, 3])
+def test_a_linear_vae_learns_principal_components(latent: int) -> None:
+    """Trained, with a learned deviation: its ELBO is the likelihood of probabilistic PCA, by eigenvalues, to .05 nats."""
+    n, dim = 500, 6
+    x = rows(n, dim, 1) @ rows(dim, dim, 7) + rows(1, dim, 3)
+    torch.manual_seed(0)
+    posterior = GaussianPosterior(nn.Linear(dim, 2 * latent), dim, latent)
+    pair = Pair(None, nn.Linear(latent, dim), posterior, dim=dim, latent_dim=latent)
+    model = LatentModel(pair, StandardNormal(latent), cost=Gaussian())
+    before = float(model.log_prob_bound(x.float()).mean())
+    fit(model, x, epochs=40, batch_size=50, lr=2e-2, validation=0, weight_decay=0.0, seed=0, progress=False)
+    elbo = float(model.log_prob_bound(x.float().repeat(20, 1), generator=Generator().manual_seed(0)).mean())
+    kept, rest = torch.linalg.eigvalsh(torch.cov(x.mT, correction=0)).flip(0).split([latent, dim - latent])
+    logs = kept.log().sum() + (dim - latent) * rest.mean().log()
+    exact = -0.5 * float(dim * math.log(2 * math.pi) + logs + dim)
+    assert before < exact - 1
+    assert exact - 0.05 < elbo < exact + 0.01
+    assert float(model.cost.get_buffer("variance")) == pytest.approx(float(rest.mean()), rel=0.05)
+
+
 def test_bounds_rise_with_draws_to_the_likelihood() -> None:
     x = rows(200, 5) @ rows(5, 5, 7)
     model, pca = principal(x, 2)

@@ -15,6 +15,7 @@ from geoflow.autoencoders import (
     KL,
     MMD,
     DirichletPosterior,
+    FlowPosterior,
     GaussianPosterior,
     KumaraswamyPosterior,
     LatentModel,
@@ -32,8 +33,9 @@ from geoflow.autoencoders import (
 )
 from geoflow.density import Density
 from geoflow.distributions import Dirichlet
-from geoflow.flows import Autoregressive, realnvp
+from geoflow.flows import Autoregressive, maf, nsf, realnvp
 from geoflow.nets import MLP
+from manifolds import Simplex
 from tests.oracles.test_latent import principal, rows, shaken
 
 
@@ -151,6 +153,16 @@ def steep(by: float) -> Any:
     return net
 
 
+def carried() -> VampPrior:
+    """The same of posteriors that a flow has bent."""
+    prior = VampPrior(3, 2, 3)
+    posterior = FlowPosterior(nsf(2, depth=2, hidden=(8,)).bijection, GaussianPosterior(MLP(3, 4, (8,)), 3, 2))
+    LatentModel(Pair(None, MLP(2, 3), posterior, dim=3, latent_dim=2), prior)
+    shaken(posterior)
+    prior.start_at(rows(50, 3))
+    return shaken(prior)
+
+
 PRIORS: dict[str, Callable[[], Density]] = {
     "VampPrior": vamp,
     "VampPrior, learned, bounded": lambda: vamp(weights="learned", bounded=True),
@@ -158,7 +170,29 @@ PRIORS: dict[str, Callable[[], Density]] = {
     "ResampledPrior, long": lambda: ResampledPrior(DiagonalNormal(2), steep(4.0)),
     "RatioPrior": lambda: RatioPrior(StandardNormal(2), steep(2.0)),
     "StickBreaking": lambda: StickBreaking(3, 2.0),
+    "StandardNormal": lambda: StandardNormal(2),
+    "DiagonalNormal": lambda: shaken(DiagonalNormal(2)),
+    "GaussianMixture": lambda: GaussianMixture.of(
+        torch.tensor([1.0, 3.0]), rows(2, 2), torch.tensor([[[2.0, 0.5], [0.5, 0.4]], [[0.3, 0.0], [0.0, 1.0]]])
+    ),
+    "softmax_normal": lambda: softmax_normal([0.9, 2.0]),
+    "Dirichlet": lambda: Dirichlet([1.5, 2.0, 4.0]),
+    "coupling flow": lambda: shaken(realnvp(2, depth=2, hidden=(8,))),
+    "spline flow": lambda: shaken(nsf(2, depth=2, hidden=(8,))),
+    "autoregressive flow": lambda: shaken(maf(2, depth=2, hidden=(8,))),
+    "VampPrior of a flow's posteriors": carried,
 }
+
+
+def plane(prior: Density) -> tuple[Tensor, float]:
+    """Points all over the plane that a prior lives on, and the area that each stands for."""
+    if isinstance(prior.space, Simplex):
+        side = (torch.arange(400, dtype=torch.float64) + 0.5) / 400
+        r = torch.cartesian_prod(side, side)
+        r = torch.cat([r, 1 - r.sum(1, keepdim=True)], 1)
+        return r[r[:, 2] > 1e-9], math.sqrt(3) / 400**2
+    side = torch.linspace(-12, 12, 201, dtype=torch.float64)
+    return torch.cartesian_prod(side, side), float(side[1] - side[0]) ** 2
 
 
 @pytest.mark.parametrize("name", PRIORS)
@@ -169,9 +203,8 @@ def test_priors_have_mass_one_and_draws_of_their_own(name: str) -> None:
     prior = PRIORS[name]().double().eval()
     prior.finish(rows(10, 2))
     z = prior.sample(8000, generator=Generator().manual_seed(1))
-    side = torch.linspace(-12, 12, 201, dtype=torch.float64)
-    grid = torch.cartesian_prod(side, side)
-    cell = prior.log_prob(grid).exp() * float(side[1] - side[0]) ** 2
+    grid, area = plane(prior)
+    cell = prior.log_prob(grid).exp() * area
     assert float(cell.sum()) == pytest.approx(1, abs=0.01)
 
     def features(z: Tensor) -> Tensor:
