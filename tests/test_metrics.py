@@ -9,7 +9,7 @@ from torch import Generator
 
 from geoflow import ClassConditional, DiagonalNormal, StandardNormal
 from geoflow.flows import realnvp
-from geoflow.metrics import c2st, coverage, mmd
+from geoflow.metrics import c2st, copying, coverage, mmd
 from geoflow.metrics.c2st import together
 
 
@@ -143,3 +143,34 @@ def test_mmd_in_closed_form_and_unbiased() -> None:
     assert mmd(a, a + 1) > mmd(a, b)
     with pytest.raises(ValueError, match="bandwidths"):
         mmd(torch.zeros(10, 2), torch.zeros(10, 2))
+
+
+# -- copying ----------------------------------------------------------------------------------------------------------
+
+
+def test_copies_are_told_from_new_rows() -> None:
+    """Copies, new rows, half of each, and rows that are far off; the null's deviation over repeats."""
+    train, new = rows(500), rows(400, seed=1)
+    assert copying(train[:100], train, new)[:2] == pytest.approx((0, 1), abs=1e-6)
+    assert copying(train[:100] + 30, train, new).nearer == 0
+    fresh = [copying(rows(200, seed=i), rows(500, seed=i + 1), rows(400, seed=i + 2)) for i in range(10, 130, 5)]
+    off = np.array([f.nearer for f in fresh]) - 0.5
+    assert abs(off.mean()) < 4 * fresh[0].null_deviation / math.sqrt(len(fresh))
+    assert 0.7 < off.std() / fresh[0].null_deviation < 1.3
+    assert np.mean([f.ratio for f in fresh]) == pytest.approx(1, abs=0.05)
+    half = copying(torch.cat([train[:200], rows(200, seed=2)]), train, new)
+    assert half.nearer == pytest.approx(0.75, abs=4 * half.null_deviation)
+    assert half.rows == (400, 500, 400)
+    assert "0.500 +- 0.0" in str(half)
+
+
+def test_copying_counts_pairs() -> None:
+    """By a loop over pairs, ties half."""
+    train, made, new = (torch.as_tensor(t)[:, None] for t in ([0.0, 10], [1.0, 8, 3], [1.0, 11, 4, 0.5]))
+    near, far = (torch.cdist(t, train).amin(1) for t in (made, new))
+    wanted = np.mean([float(a < b) + 0.5 * float(a == b) for a in near for b in far])
+    found = copying(made, train, new)
+    assert found.nearer == pytest.approx(wanted)
+    assert found.ratio == pytest.approx(2.0)
+    with pytest.raises(ValueError, match="equally many columns, got \\[1, 1, 3\\]"):
+        copying(made, train, rows(5))

@@ -3,26 +3,37 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from geoflow import validate
+from geoflow.autoencoders.posteriors import posterior_of
 from geoflow.density import reference
 from geoflow.maps import Autoencoder
 
 
-def attribute_direction(autoencoder: Autoencoder, x: Tensor, attribute: Any, *, ridge: float | None = None) -> Tensor:
+def attribute_direction(
+    autoencoder: Autoencoder,
+    x: Tensor,
+    attribute: Any,
+    *,
+    ridge: float | None = None,
+    generator: Generator | None = None,
+) -> Tensor:
     """The direction ``(latent_dim,)`` of codes along which an attribute grows by one.
 
     Of an attribute that rows have or have not, the difference of mean codes, E encode(x | a = 1) − E encode(x | a = 0).
     With `ridge`, and of any number, the gradient of a linear fit a ≈ w · z + b, divided by its square:
-    w / |w|², w = (C + ridge · tr C / m)⁻¹ cov(z, a). The first moves along with what else differs between the two, the
-    second, like a partial derivative, as little of it as the codes allow.
+    w / |w|², w = (C + ridge · tr C / m)⁻¹ cov(z, a), C = cov(z). The first moves along with what else differs between the
+    two, the second, like a partial derivative, as little of it as the codes allow.
 
     Args:
-        autoencoder: its `encode` is taken, without draws.
+        autoencoder: its `encode` is taken, without draws; with `ridge` codes of a stochastic encoder are drawn. Where a
+            dimension has collapsed its mean still tells a little, in tiny moves that decode ignores: a fit to means
+            would go that way.
         x: rows ``(n, dim)``.
         attribute: ``(n,)``, booleans or zeros and ones; numbers with `ridge`.
         ridge: share of the codes' mean variance added to each.
+        generator: of these draws.
     """
     x = validate.points(x, autoencoder.dim, "attribute_direction", like=reference(autoencoder))
     a = torch.as_tensor(attribute).to(x)
@@ -32,8 +43,9 @@ def attribute_direction(autoencoder: Autoencoder, x: Tensor, attribute: Any, *, 
         raise ValueError(
             f"attribute_direction: all {len(a)} rows have the same attribute: there is no direction to it."
         )
+    posterior = None if ridge is None else posterior_of(autoencoder)
     with torch.no_grad():
-        z = autoencoder.encode(x)
+        z = autoencoder.encode(x) if posterior is None else posterior.draw(posterior.numbers(x), generator)[0]
     if ridge is None:
         if not bool(((a == 0) | (a == 1)).all()):
             raise ValueError("attribute_direction expects an attribute of zeros and ones; give ridge= for numbers.")

@@ -5,6 +5,7 @@ from geoflow.metrics.auc import AUC, auc
 from geoflow.metrics.bits import bits_per_dim
 from geoflow.metrics.c2st import C2ST, c2st
 from geoflow.metrics.conformal import conformal_p_values, discoveries
+from geoflow.metrics.copying import Copying, copying
 from geoflow.metrics.coverage import Coverage, coverage
 from geoflow.metrics.density_coverage import DensityCoverage, density_coverage
 from geoflow.metrics.features import ImageFeatures, feature_classifier
@@ -25,6 +26,7 @@ __all__ = [
     "NAC",
     "PRD",
     "ActiveDimensions",
+    "Copying",
     "Coverage",
     "DensityCoverage",
     "FrechetReport",
@@ -39,6 +41,7 @@ __all__ = [
     "bits_per_dim",
     "c2st",
     "conformal_p_values",
+    "copying",
     "coverage",
     "density_coverage",
     "discoveries",

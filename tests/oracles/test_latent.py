@@ -397,6 +397,18 @@ def test_a_learned_deviation_counts_rows_by_their_weights() -> None:
     assert variance[0] == pytest.approx(float((k * squared).sum() / (3 * k.sum())), rel=1e-6)
 
 
+def test_directions_keep_to_codes_that_decode_hears() -> None:
+    """A collapsed dimension tells the attribute by tiny moves of its mean, under noise: the fit leaves it alone."""
+    net = nn.Linear(2, 4).double()
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[1.0, 0], [0, 0.01], [0, 0], [0, 0]]))
+        net.bias.copy_(7 * torch.atanh(torch.tensor([0.0, 0, math.log(0.1), 0]) / 7))
+    pair = Pair(None, nn.Linear(2, 2), GaussianPosterior(net, 2, 2), dim=2, latent_dim=2).double()
+    x = rows(4000, 2)
+    found = attribute_direction(pair, x, x.sum(1), ridge=0.0, generator=Generator().manual_seed(1))
+    torch.testing.assert_close(found, torch.tensor([1.0, 0.0], dtype=torch.float64), atol=0.1, rtol=0)
+
+
 # -- files and bad input -----------------------------------------------------------------------------------------------
 
 
