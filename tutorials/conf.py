@@ -40,6 +40,8 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
 }
 
+WRITTEN = ("which_prior", "coming_from_geomstats")
+"""Pages that stand beside this file as they are."""
 HIDDEN = {"cli", "demo"}
 """Packages whose face is the command line."""
 
@@ -103,14 +105,14 @@ def spaces() -> str:
 
 
 def index() -> str:
-    contents = "\n   ".join(["gallery/index", "spaces", "coming_from_geomstats", "reference", "references"])
+    contents = "\n   ".join(["gallery/index", "spaces", *WRITTEN, "reference", "references"])
     text = (geoflow.__doc__ or "").strip()
     return heading("geoflow", "=") + f"{text}\n\n.. toctree::\n   :maxdepth: 2\n\n   {contents}\n"
 
 
 SOURCE.mkdir(parents=True, exist_ok=True)
-coming = (HERE / "coming_from_geomstats.rst").read_text(encoding="utf-8")
-pages = {"index": index(), "spaces": spaces(), "coming_from_geomstats": coming, "reference": reference()}
+written = {name: (HERE / f"{name}.rst").read_text(encoding="utf-8") for name in WRITTEN}
+pages = {"index": index(), "spaces": spaces(), **written, "reference": reference()}
 for page, text in {**pages, "references": papers()}.items():
     (SOURCE / f"{page}.rst").write_text(text, encoding="utf-8")
 
