@@ -139,6 +139,11 @@ class Sampler(nn.Module, ABC):
     def schedule(self, step: int, steps: int) -> None:
         """Called before each training step, for quantities that change over training."""
 
+    @property
+    def to_the_end(self) -> bool:
+        """Whether only the last step completes what `schedule` does: then `fit` neither stops early nor goes back."""
+        return False
+
     def finish(self, x: Tensor, context: Tensor | None = None) -> None:
         """Set what comes from the data after training: closing statistics.
 

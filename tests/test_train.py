@@ -239,6 +239,17 @@ def test_monitor_patience_and_no_validation() -> None:
     assert last.monitor is None
     assert last.stopped == "all epochs done"
 
+    class Scheduled(Worse):
+        to_the_end = True
+
+    moved, kept = Scheduled(), Scheduled()
+    whole = quick(moved, x, epochs=20, batch_size=18, patience=2)
+    asked = quick(kept, x, epochs=20, batch_size=18, patience=2, monitor="loss")
+    assert (whole.stopped, whole.best) == ("all epochs done", None)
+    assert asked.best == asked.rows[0]
+    assert not kept.mean.any()
+    assert moved.mean.all()
+
 
 class Duel(Toy):
     """Two players with parameters of their own; the second plays twice a step at a tenth of the rate, by SGD."""

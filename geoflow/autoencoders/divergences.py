@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
+import torch
 from torch import Generator, Tensor
 
 from geoflow import validate
@@ -106,8 +107,8 @@ def draws_of(prior: Sampler, shape: tuple[int, ...], generator: Generator | None
 
 
 def drawn(prior: Sampler, n: int) -> Tensor:
-    """Draws ``(n, dim)`` that a prior with parameters can learn by."""
-    if not any(w.requires_grad for w in prior.parameters()):
+    """Draws ``(n, dim)``; where gradients are taken, such that a prior with parameters can learn by them."""
+    if not (torch.is_grad_enabled() and any(w.requires_grad for w in prior.parameters())):
         return draws_of(prior, (n,))
     draw = getattr(prior, "_rsample", None)
     if draw is None:

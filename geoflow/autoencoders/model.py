@@ -241,6 +241,10 @@ class LatentModel(Sampler):
             term.schedule(step, steps)
         self.prior.schedule(step, steps)
 
+    @property
+    def to_the_end(self) -> bool:
+        return any(term.to_the_end for term, _ in self._terms()) or self.prior.to_the_end
+
     @torch.no_grad()
     def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
         """Prepare the auto-encoder on the data, then the prior, unless it is frozen, on codes of the untrained encoder.

@@ -44,10 +44,12 @@ class Term(nn.Module, ABC):
     Attributes:
         name: under which `fit` and `evaluate` report it.
         by_rows: whether its value is a mean over rows, so that rows can have weights.
+        to_the_end: whether only the last step completes its schedule, so that held-out figures before it choose nothing.
     """
 
     name: str
     by_rows: bool = False
+    to_the_end: bool = False
 
     @abstractmethod
     def forward(self, batch: Batch) -> Tensor:

@@ -67,7 +67,8 @@ def fit(
             bar and kept as ``history.effective_rows``. Negative weights (of simulated events, say) are allowed with a
             warning, if each part's sum is positive: the loss is then unbounded below, and held-out rows must stop the run.
             Statistics that `prepare` takes (means, scales, EM) do not see weights; those of `finish` do where a model says so.
-        monitor: which figure of `evaluate` decides, lower is better; None is the first, "loss".
+        monitor: which figure of `evaluate` decides, lower is better; None is the first, "loss", and of a model that is to
+            be trained to the end (`Sampler.to_the_end`) none: it runs all epochs, and keeps the last averaged weights.
         checkpoint: a file to continue from if it exists, written every `checkpoint_minutes`, on Ctrl-C and on SIGTERM
             (which is then passed on). An interrupted run continues bit for bit; a finished one returns at once.
         compile: whether to train through `torch.compile` (seconds to minutes at first, faster steps).

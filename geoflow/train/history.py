@@ -15,7 +15,8 @@ class History:
     Attributes:
         rows: one dict a check, ready for `pandas.DataFrame`: ``step``, ``epoch``, ``seconds``, ``lr``, the training
             terms averaged since the row before (``train loss`` ...), the held-out figures (``validation loss`` ...).
-        monitor: the held-out figure that chose the weights and stopped the run; None without validation.
+        monitor: the held-out figure that chose the weights and stopped the run; None without validation, or where none
+            decides.
         stopped: why it ended, in words.
         final: held-out figures of the model as returned, after `finish`.
         verdict: why the model must not be trusted, if it says so itself of its final figures.

@@ -185,8 +185,8 @@ class Run:
         with files.seeded(0, self.device):
             figures = {k: self.runner.mean(float(v)) for k, v in self.model.evaluate(*self.plan.held, **given).items()}
         self.model.train(training)
-        monitor = self.settings.monitor or next(iter(figures))
-        if monitor not in figures:
+        monitor = self.settings.monitor or (None if self.model.to_the_end else next(iter(figures)))
+        if monitor is not None and monitor not in figures:
             raise ValueError(f"fit: monitor={monitor!r} is no figure of this model's evaluate: {', '.join(figures)}.")
         self.history.monitor = monitor
         return figures

@@ -272,11 +272,17 @@ def test_nobody_but_its_player_steps_the_mask() -> None:
         free.copy_(torch.tensor([0.0, 1e-4, 3.0]))
     optimizer = next(p for p in model.players() if p.name == "mask").optimizer
     assert optimizer is not None
-    step = optimizer([free], 0.1)
+    term = model.extras[0]
+    assert isinstance(term, MaskPolarisation)
+    step = optimizer([free], 7.0)
     free.sum().backward()
+    term.schedule(19, 100)
+    step.step()
+    assert free[2] == 3, "waits"
+    term.schedule(20, 100)  # a pace of its own, whatever the rate it was given
     step.step()
     assert free.tolist()[:2] == [0.0, 0.0], "projected"
-    assert 2.5 < free.tolist()[2] < 3
+    assert 3 - 5 * term.reach / 80 < free.tolist()[2] < 3
 
 
 def test_the_masks_own_loss() -> None:
@@ -285,7 +291,7 @@ def test_the_masks_own_loss() -> None:
     term, critic = model.extras[0], model.divergence[0]
     assert isinstance(term, MaskPolarisation)
     assert isinstance(critic, Critic)
-    term.schedule(650, 1000)
+    term.schedule(950, 1000)
     mask = -torch.expm1(-model.get_parameter("autoencoder.autoencoder.free").detach().clamp_min(0))
     assert ((mask >= 0) & (mask < 1)).all()
     inner = model.get_submodule("autoencoder.autoencoder.autoencoder")
@@ -298,15 +304,19 @@ def test_the_masks_own_loss() -> None:
     raw = inner._decode(mask * e)  # type: ignore[operator]
     cost = nn.functional.binary_cross_entropy_with_logits(raw, x)
     apart = critic.verdict(mask * e).mean() - critic.verdict(mask * n).mean()
-    wanted = 1000 * cost + (1 + apart) ** 2 + 2 / 3 * 4 * (mask * (1 - mask)).sum()
+    wanted = 1000 * cost + (1 + apart) ** 2 + 2 / 3 * 16 * (mask * (1 - mask)).sum()
     torch.testing.assert_close(found, wanted)
     shrunk = (e - e.mean(0)).square() * (-10 * mask**2).exp()
     torch.testing.assert_close(model.loss(x)["mask"], 100 * 6 * shrunk.mean())
     assert model.evaluate(x)["mask"] == pytest.approx(float((mask * (1 - mask)).sum()))
-    pressures = [term.schedule(step, 0) or term.pressure(16) for step in (0, 299, 300, 3000, 10**9)]
-    assert pressures == [0.125, 0.125, 0.25, 128.0, 2048.0]
-    term.schedule(13_500, 0)
-    assert term.pressure(30) == 4 / 30
+
+    def pressures(term: MaskPolarisation, steps: int, *at: int) -> list[float]:
+        return [term.schedule(step, steps) or term.pressure(16) for step in at]
+
+    published = MaskPolarisation(300, limit=2048, moves=0, decides=0)
+    assert pressures(published, 10**6, 0, 299, 300, 3000, 10**6) == [0.125, 0.125, 0.25, 128.0, 2048.0]
+    own = MaskPolarisation(decides=0.5)
+    assert pressures(own, 1600, 0, 799, 800, 899, 900, 999, 1000, 1599) == [0, 0, 0.125, 0.125, 0.25, 0.25, 0.5, 16]
 
 
 def test_a_mask_is_held_once(tmp_path: Path) -> None:
@@ -330,6 +340,21 @@ def test_a_mask_is_held_once(tmp_path: Path) -> None:
         assert not z[:, 0].any()
         assert z[:, 1:].all()
         assert other.prior.mask.data_ptr() != model.get_parameter("autoencoder.autoencoder.free").data_ptr()
+
+
+def test_masks_begin_open_over_codes_of_deviation_one() -> None:
+    inner = recipes.networks(6, 3, hidden=(8,), stochastic=False)[0].double()
+    part, x = Masked(Chain(Standardize(6), inner)).double(), 5 * rows(400, 6) + 2
+    torch.testing.assert_close(part.mask, torch.full_like(part.mask, 0.95))
+    part.prepare(x)
+    codes = part.encode(x).detach()
+    torch.testing.assert_close(codes.std(0), part.mask.detach())
+    torch.testing.assert_close(codes.mean(0), torch.zeros(3).double(), atol=1e-12, rtol=0)
+    drawn = Masked(inner, start=None).get_parameter("free")
+    assert drawn.unique().numel() == 3
+    assert ((drawn > 0) & (drawn < 5)).all()
+    with pytest.raises(ValueError, match="start between 0 and 1, got 1"):
+        Masked(inner, start=1.0)
 
 
 def test_masks_are_counted() -> None:
@@ -467,6 +492,11 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
         ),
         TypeError,
         "a Masked auto-encoder, a Critic of kind 'wgan-gp' as divergence in the model",
+    ),
+    "a mask that decides before it moves": (
+        lambda: MaskPolarisation(moves=0.5, decides=0.2),
+        ValueError,
+        "expects shares moves <= decides < 1 of the steps, got 0.5 and 0.2",
     ),
     "counts without a mask": (
         lambda: mask_counts(recipes.wae_mmd(4, 2).autoencoder, torch.rand(9, 4)),

@@ -1,5 +1,6 @@
 """Masks over latent dimensions: an auto-encoder that can close some, and a prior that closes the same ones."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from geoflow.autoencoders.linked import Linked
+from geoflow.carried import ROWS
 from geoflow.density import Context, Sampler
 from geoflow.maps import Autoencoder, Chain, Data, Latent
 from geoflow.registry import register
@@ -14,26 +16,38 @@ from geoflow.registry import register
 
 @register
 class Masked(Autoencoder):
-    """encode(x) = a · e(x), e what another auto-encoder encodes to, and a ∈ [0, 1) one number a latent dimension.
+    """encode(x) = a · e(x), e(x) what another auto-encoder encodes to, and a ∈ [0, 1) one number a latent dimension.
 
-    a = 1 − exp(−t), t ≥ 0 free and drawn from U[0, 5] at the start: the mask is learned, as by `MaskPolarisation`. Decode
-    is the other's own: it is meant for codes that are masked already, as those of a `MaskedPrior` are. [mondal2020]
+    a = 1 − exp(−t), t ≥ 0 free: the mask is learned, as by `MaskPolarisation`. Decode is the other's own: it is meant for
+    codes that are masked already, as those of a `MaskedPrior` are. [mondal2020]
+
+    `prepare` gives e, as it is before training, mean zero and deviation one by a shift and a scale that stay: beside codes
+    much smaller than the prior's draws it is the mask that gives way first, and all dimensions close alike.
 
     Args:
         autoencoder: deterministic; a link or what standardises may stand inside or outside.
+        start: every dimension's mask before training. None is the paper's, t drawn from U[0, 5]: a tenth to a third of the
+            dimensions are then as good as closed from the first step on, and it takes long training to undo the draw.
     """
 
-    def __init__(self, autoencoder: Autoencoder) -> None:
+    def __init__(self, autoencoder: Autoencoder, start: float | None = 0.95) -> None:
         nn.Module.__init__(self)
         if autoencoder.posterior is not None:
             raise ValueError(
                 "Masked expects a deterministic auto-encoder: a closed dimension would have no density. Stochastic ones "
                 "with a learned deviation close dimensions by themselves (deviation of z given x near one)."
             )
-        self.autoencoder, self.posterior = autoencoder, None
+        self.autoencoder, self.start, self.posterior = autoencoder, start, None
         self.dim, self.latent_dim = autoencoder.dim, autoencoder.latent_dim
         self.context_dim, self.classes = autoencoder.context_dim, autoencoder.classes
-        self.free = nn.Parameter(5 * torch.rand(self.latent_dim))
+        if start is not None and not 0 < start < 1:
+            raise ValueError(f"Masked expects start between 0 and 1, got {start}.")
+        drawn = 5 * torch.rand(self.latent_dim) if start is None else -math.log1p(-start) * torch.ones(self.latent_dim)
+        self.free = nn.Parameter(drawn)
+        self.shift: Tensor
+        self.scale: Tensor
+        self.register_buffer("shift", torch.zeros(self.latent_dim))
+        self.register_buffer("scale", torch.ones(self.latent_dim))
 
     @property
     def mask(self) -> Tensor:
@@ -41,7 +55,11 @@ class Masked(Autoencoder):
         return -torch.expm1(-self.free.clamp_min(0))
 
     def _encode(self, x: Data, context: Context = None) -> Latent:
-        return self.mask * self.autoencoder._encode(x, context)
+        return self.mask * self._unmasked(x, context)
+
+    def _unmasked(self, x: Data, context: Context = None) -> Latent:
+        """e(x)."""
+        return (self.autoencoder._encode(x, context) - self.shift) / self.scale
 
     def _decode(self, z: Latent, context: Context = None) -> Data:
         return self.autoencoder._decode(z, context)
@@ -59,9 +77,14 @@ class Masked(Autoencoder):
         yield self.free
         yield from self.autoencoder.encoder_parameters()
 
+    @torch.no_grad()
     def prepare(self, x: Tensor, context: Tensor | None = None) -> None:
-        """The inner one's own."""
+        """The inner one's own; then e has mean zero and deviation one, where it is not constant."""
         self.autoencoder.prepare(x, context)
+        e = torch.cat([self.autoencoder._encode(part) for part in x.split(ROWS)])
+        deviation = e.std(0)
+        self.shift.copy_(e.mean(0))
+        self.scale.copy_(deviation.where(deviation > 0, 1.0))
 
     def finish(self, x: Tensor, context: Tensor | None = None) -> None:
         """The inner one's own."""
@@ -149,7 +172,7 @@ def unmasked(autoencoder: Autoencoder, x: Tensor) -> Tensor:
             x = part._encode(x)  # type: ignore[operator]
         return unmasked(last, x)  # type: ignore[arg-type]
     assert isinstance(autoencoder, Masked), "asked for where masked_in finds one"
-    return autoencoder.autoencoder._encode(x)
+    return autoencoder._unmasked(x)
 
 
 @torch.no_grad()

@@ -154,13 +154,14 @@ def maskaae(
 ) -> LatentModel:
     """MaskAAE: an adversarial auto-encoder that closes latent dimensions; see `MaskPolarisation`. [mondal2020]
 
-    The reference trains on batches of 64 with a learning rate of 5e-4, of which critic and encoder in its turn take a
-    fifth. The networks are Adam's here, not RMSProp's.
+    The reference trains 5e5 steps of 64 rows with a learning rate of 5e-4, of which critic and encoder in its turn take a
+    fifth. The networks are Adam's here, not RMSProp's, and the mask has a schedule that fits itself to the steps of `fit`,
+    which trains to the end.
 
     Args:
         cost: its weights are made for a Bernoulli cost; those of others are in their own units.
         critic: widths of its network.
-        every: steps between doublings of the mask's pressure; None is the paper's.
+        every: steps between doublings of the mask's pressure; None has it end with the run.
         dim, latent, nets: as of `wae_gan`.
     """
     autoencoder, own = networks(dim, latent, **{"stochastic": False, **nets, "cost": cost})
