@@ -48,11 +48,18 @@ def ratio(a: list[float], b: list[float]) -> tuple[float, float, float]:
     return statistics.median(pairs), pairs[len(pairs) // 4], pairs[-1 - len(pairs) // 4]
 
 
+def processor() -> str:
+    """Its name, where the system tells: the share of matrix products in a flow, and so every ratio, differs between them."""
+    known = Path("/proc/cpuinfo")
+    names = [line for line in known.read_text().splitlines() if line.startswith("model name")] if known.exists() else []
+    return names[0].split(":")[1].strip() if names else platform.machine()
+
+
 def write(name: str, title: str, command: str, body: str) -> None:
     """A table of results with the command and the machine's words."""
     head = (
         f"# {title}\n\nMade by `{command}` on {time.strftime('%Y-%m-%d')}: Python {platform.python_version()}, "
-        f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), {platform.machine()}. Times on a shared machine move "
+        f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), {processor()}. Times on a shared machine move "
         "together: read ratios. Brackets are quartiles over rounds.\n\n"
     )
     RESULTS.mkdir(exist_ok=True)
