@@ -112,11 +112,16 @@ class Sampler(nn.Module, ABC):
         shape, context = self._draws(n, context, "sample")
         return self._sample(shape, context, generator)
 
+    @torch.no_grad()
     def sample_noisy(
         self, n: int | tuple[int, ...] = (), context: Tensor | None = None, generator: Generator | None = None
     ) -> Tensor:
         """Draws as rows of data are: `sample`, but of models whose `sample` is without the noise of their likelihood."""
-        return self.sample(n, context, generator)
+        shape, context = self._draws(n, context, "sample_noisy")
+        return self._sample_noisy(shape, context, generator)
+
+    def _sample_noisy(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
+        return self._sample(shape, context, generator)
 
     @abstractmethod
     def loss(

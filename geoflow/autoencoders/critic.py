@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from geoflow import validate
-from geoflow.autoencoders.divergences import drawn, draws_of, imq
+from geoflow.autoencoders.divergences import drawn, imq
 from geoflow.autoencoders.terms import Batch, Term
 from geoflow.density import Player, Sampler
 from geoflow.registry import register
@@ -74,7 +74,7 @@ class Critic(Term):
 
     def figure(self, batch: Batch) -> Tensor:
         """`MMD` between codes and draws of the prior."""
-        return imq(batch.z, draws_of(batch.prior, (len(batch.z),)))
+        return imq(batch.z, batch.prior._sample_noisy((len(batch.z),), None, None))
 
     def _answer(self, z: Tensor) -> Tensor:
         """What the encoder lowers."""
@@ -105,7 +105,7 @@ class Critic(Term):
             return self._answer(model._codes(x))
         with torch.no_grad():
             z = model._codes(x)
-            n = draws_of(model.prior, (len(x),))
+            n = model.prior._sample_noisy((len(x),), None, None)
         if self.kind == "gan":
             return softplus(-self.verdict(n)).mean() + softplus(self.verdict(z)).mean()
         between = torch.lerp(n, z, torch.rand(len(z), 1, dtype=z.dtype, device=z.device)).requires_grad_()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from geoflow import validate
 from geoflow.autoencoders.terms import Batch, Term
@@ -97,19 +97,10 @@ class MMD(Term):
         return imq(batch.z, drawn(batch.prior, n), self.scales)
 
 
-def draws_of(prior: Sampler, shape: tuple[int, ...], generator: Generator | None = None) -> Tensor:
-    """Draws ``(*shape, dim)``; of a `LatentModel` with the noise of its likelihood, as `log_prior` has it."""
-    if isinstance(prior, Density):
-        return prior._sample(shape, None, generator)
-    noisy = getattr(prior, "_sample_noisy", None)
-    value: Tensor = prior._sample(shape, None, generator) if noisy is None else noisy(shape, generator)
-    return value
-
-
 def drawn(prior: Sampler, n: int) -> Tensor:
     """Draws ``(n, dim)``; where gradients are taken, such that a prior with parameters can learn by them."""
     if not (torch.is_grad_enabled() and any(w.requires_grad for w in prior.parameters())):
-        return draws_of(prior, (n,))
+        return prior._sample_noisy((n,), None, None)
     draw = getattr(prior, "_rsample", None)
     if draw is None:
         raise TypeError(f"{type(prior).__name__} has parameters but no differentiable draws: freeze it, or take KL.")

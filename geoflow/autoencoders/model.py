@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from geoflow import validate
 from geoflow.autoencoders.costs import Cost, Gaussian, PlainCost
-from geoflow.autoencoders.divergences import KL, MMD, draws_of, imq, log_prior
+from geoflow.autoencoders.divergences import KL, MMD, imq, log_prior
 from geoflow.autoencoders.posteriors import Posterior, posterior_of
 from geoflow.autoencoders.terms import Batch, Figure, Rows, Term, listed
 from geoflow.carried import ROWS
@@ -102,23 +102,15 @@ class LatentModel(Sampler):
     # -- draws and codes ----------------------------------------------------------------------------------------------
 
     def _sample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
-        return self.autoencoder._decode(draws_of(self.prior, shape, generator))
+        return self.autoencoder._decode(self.prior._sample_noisy(shape, None, generator))
 
-    def sample_noisy(
-        self, n: int | tuple[int, ...] = (), context: Tensor | None = None, generator: Generator | None = None
-    ) -> Tensor:
-        """Draws ``(*n, dim)`` with the noise of a Gaussian cost: z from the prior, x from p(x | z).
+    def _sample_noisy(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
+        """With the noise of a Gaussian cost: of these draws `log_prob_bound` is a bound.
 
-        Of these `log_prob_bound` is a bound; `sample` gives what they scatter around, which of images is what people want
-        to see. A model that is another's prior is drawn from like this: codes fill their space, and means of a second stage
-        do not.
+        `sample` gives what they scatter around, which of images is what people want to see. Priors are drawn from like
+        this: codes fill their space, and means of a second stage do not.
         """
-        shape, _ = self._draws(n, context, "sample_noisy")
-        with torch.no_grad():
-            return self._sample_noisy(shape, generator)
-
-    def _sample_noisy(self, shape: tuple[int, ...], generator: Generator | None = None) -> Tensor:
-        return self.cost.noisy(self.autoencoder, self._sample(shape, None, generator), generator)
+        return self.cost.noisy(self.autoencoder, self._sample(shape, context, generator), generator)
 
     def _batch(
         self, x: Tensor, generator: Generator | None = None, weight: Tensor | None = None
@@ -296,7 +288,7 @@ class LatentModel(Sampler):
                 found[name] += share * float(mean)
         loss = found["reconstruction"] + sum(w * found[term.name] for term, w in self._terms())
         z = self._codes(x[: SOME // 2])
-        draws = [draws_of(self.prior, (len(z),)) for _ in range(11)]
+        draws = [self.prior._sample_noisy((len(z),), None, None) for _ in range(11)]
         if len(z) > 1:
             null = (
                 torch.stack([imq(a, b) for a, b in zip(draws[1::2], draws[2::2], strict=True)]).square().mean().sqrt()

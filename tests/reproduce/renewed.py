@@ -17,6 +17,12 @@ def needs_data() -> None:
         sys.exit("set GEOFLOW_DATA to the folder of the data sets (see geoflow.datasets)")
 
 
+def table(title: str, head: str, body: Iterable[str]) -> str:
+    """A heading, "" for none, and the table below it."""
+    above = ["", title] if title else []
+    return "\n".join([*above, "", head, "|---" * (head.count("|") - 1) + "|", *body]) + "\n"
+
+
 def renew(
     file: str,
     names: Iterable[str],

@@ -17,7 +17,7 @@ from geoflow.datasets import mnist
 from geoflow.flows import glow_image
 from geoflow.levels import Dequantized, Logit
 from geoflow.metrics.bits import bits_per_dim
-from tests.reproduce.renewed import RESULTS, needs_data, renew
+from tests.reproduce.renewed import RESULTS, needs_data, renew, table
 
 SHAPE, DIM, LEVELS, ALPHA = (1, 28, 28), 784, 256, 0.05
 SCALES, DEPTH, CHANNELS = 2, 4, 32
@@ -212,7 +212,7 @@ def written(lines: dict[str, list[str]]) -> str:
     for title, head in HEADS.items():
         chosen = title != "## Test images"
         body = [line for n in ITEMS for line in lines[n] if line.startswith("| choose_") is chosen]
-        text += "\n".join(["", title, "", head, "|---" * (head.count("|") - 1) + "|", *body]) + "\n"
+        text += table(title, head, body)
     return text
 
 

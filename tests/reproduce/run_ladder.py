@@ -18,7 +18,7 @@ from geoflow.autoencoders import LatentModel, PushForward, recipes
 from geoflow.nets import MLP
 from tests.reproduce.images_seen import DRAWS, IMAGES, Seen, draws, reconstructed, seen
 from tests.reproduce.landscape import with_prior
-from tests.reproduce.renewed import RESULTS, needs_data, renew
+from tests.reproduce.renewed import RESULTS, needs_data, renew, table
 
 STEPS, BATCH, SEEDS, LR = 600, 100, 3, 1e-3
 LADDER: dict[str, Sequence[int] | None] = {
@@ -133,7 +133,7 @@ def written(lines: dict[str, list[str]]) -> str:
         seeds=SEEDS,
     )
     body = [line for n in NAMES for line in lines[n]]
-    return text + "\n".join(["", HEAD, "|---" * (HEAD.count("|") - 1) + "|", *body]) + "\n"
+    return text + table("", HEAD, body)
 
 
 def main() -> None:

@@ -18,11 +18,10 @@ from torch import Generator, Tensor
 
 from geoflow import fit
 from geoflow.autoencoders import LatentModel
-from geoflow.autoencoders.divergences import draws_of
 from geoflow.metrics import active_dimensions, mmd_test, nac
 from tests.reproduce.images_seen import DRAWS, IMAGES, INSIDE, Seen, draws, reconstructed, seen
 from tests.reproduce.landscape import ROWS, with_prior
-from tests.reproduce.renewed import RESULTS, needs_data, renew
+from tests.reproduce.renewed import RESULTS, needs_data, renew, table
 
 BATCH, LR, CODES = 100, 1e-3, 2000
 LESS = {
@@ -150,7 +149,7 @@ def of_codes(model: LatentModel, x: Tensor) -> str:
     """How far codes are from independent, and from the prior."""
     z = model.codes(x, Generator().manual_seed(0))[:CODES]
     with torch.no_grad():
-        n = draws_of(model.prior, (len(z),), Generator().manual_seed(1))
+        n = model.prior.sample_noisy(len(z), generator=Generator().manual_seed(1))
     independent = nac(z, active_dimensions(z).active) if active_dimensions(z).active.sum() > 1 else None
     apart = mmd_test(z, n)
     said = "–" if independent is None else f"{independent.value:.3f} ({independent.floor:.3f})"
@@ -267,7 +266,7 @@ def written(lines: dict[str, list[str]]) -> str:
     for which in IMAGES:
         body = [line for n in ORDER if n.startswith(f"{which}: ") for line in lines[n]]
         if body:
-            text += "\n".join(["", f"## {which}", "", HEAD, "|---" * (HEAD.count("|") - 1) + "|", *body]) + "\n"
+            text += table(f"## {which}", HEAD, body)
     return text + compared(lines)
 
 

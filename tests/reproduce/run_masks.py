@@ -17,7 +17,7 @@ from geoflow.autoencoders import LatentModel, fit_prior, recipes
 from geoflow.autoencoders.extras.masks import mask_counts, masked_in
 from geoflow.autoencoders.terms import Batch
 from geoflow.metrics import ImageFeatures, active_dimensions, feature_classifier, frechet, frechet_report, nac
-from tests.reproduce.renewed import RESULTS, needs_data, renew
+from tests.reproduce.renewed import RESULTS, needs_data, renew, table
 
 INTRO = """# Masks, and the number of latent dimensions
 
@@ -393,7 +393,7 @@ def written(lines: dict[str, list[str]]) -> str:
     )
     for title, (head, names) in HEADS.items():
         body = [line for n in names for line in lines[n]]
-        text += "\n".join(["", title, "", head, "|---" * (head.count("|") - 1) + "|", *body]) + "\n"
+        text += table(title, head, body)
     return text
 
 

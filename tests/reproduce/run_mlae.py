@@ -31,7 +31,7 @@ from geoflow.metrics import (
 )
 from geoflow.metrics.frechet import in_blocks
 from geoflow.nets import ResidualNet
-from tests.reproduce.renewed import RESULTS, needs_data, renew
+from tests.reproduce.renewed import RESULTS, needs_data, renew, table
 
 INTRO = """# Maximum likelihood auto-encoders
 
@@ -473,7 +473,7 @@ def written(lines: dict[str, list[str]]) -> str:
     )
     for title, (head, names) in HEADS.items():
         body = [line for n in names for line in lines[n]]
-        text += "\n".join(["", title, "", head, "|---" * (head.count("|") - 1) + "|", *body]) + "\n"
+        text += table(title, head, body)
     return text
 
 

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from geoflow import validate
 from geoflow.autoencoders.critic import Critic
-from geoflow.autoencoders.divergences import draws_of
 from geoflow.autoencoders.extras.masks import Masked, masked_in, unmasked
 from geoflow.autoencoders.extras.weights import checked
 from geoflow.autoencoders.terms import Batch, Term
@@ -136,7 +135,7 @@ class MaskPolarisation(Term):
 
     def turn(self, model: "LatentModel", player: str, x: Tensor) -> Tensor:
         batch, cost = model._batch(x)
-        n = draws_of(model.prior, (len(x),))
+        n = model.prior._sample_noisy((len(x),), None, None)
         critic = _critic(model)
         assert critic is not None
         apart = critic.verdict(batch.z).mean() - critic.verdict(n).mean()

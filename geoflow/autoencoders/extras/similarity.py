@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from geoflow.autoencoders.costs import Cost
-from geoflow.autoencoders.divergences import drawn, draws_of, imq
+from geoflow.autoencoders.divergences import drawn, imq
 from geoflow.autoencoders.extras.weights import checked
 from geoflow.autoencoders.terms import Batch, Term
 from geoflow.density import Player
@@ -50,7 +50,7 @@ class DataCritic(Term):
 
     def figure(self, batch: Batch) -> Tensor:
         """The maximum mean discrepancy of generation, times the weight."""
-        made = batch.autoencoder._decode(draws_of(batch.prior, (len(batch.x),)))
+        made = batch.autoencoder._decode(batch.prior._sample_noisy((len(batch.x),), None, None))
         scale = batch.x.std().clamp_min(torch.finfo(batch.x.dtype).tiny)
         return self.weight * imq(batch.x / scale, made / scale)
 
@@ -60,7 +60,7 @@ class DataCritic(Term):
 
     def turn(self, model: "LatentModel", player: str, x: Tensor) -> Tensor:
         with torch.no_grad():
-            z = torch.cat([model.codes(x), draws_of(model.prior, (len(x),))])
+            z = torch.cat([model.codes(x), model.prior._sample_noisy((len(x),), None, None)])
             made = model.autoencoder._decode(z)
         return softplus(-self.verdict(x)).mean() + softplus(self.verdict(made)).mean()
 
