@@ -8,7 +8,7 @@ import shutil
 import torch
 from torch import Tensor
 
-from geoflow.distances.neighbors.tiles import SPARE, proven
+from geoflow.distances.neighbors.tiles import SPARE, apart, proven
 
 
 def by_tree(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -23,8 +23,8 @@ def by_tree(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return index, torch.as_tensor(far.reshape(len(queries), k)).to(points)
 
 
-def by_faiss(points: Tensor, queries: Tensor, k: int) -> Tensor:
-    """Indices ``(m, k)`` by faiss's flat index, in float32, with torch's number of threads. [douze2024]"""
+def by_faiss(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Indices and distances ``(m, k)`` by faiss's flat index, in float32, with torch's number of threads. [douze2024]"""
     import faiss
 
     center = points.mean(0)
@@ -41,14 +41,15 @@ def by_faiss(points: Tensor, queries: Tensor, k: int) -> Tensor:
     return proven(points, queries, torch.as_tensor(near).to(points.device), reach, k, torch.finfo(torch.float32).eps)
 
 
-def by_keops(points: Tensor, queries: Tensor, k: int) -> Tensor:
-    """Indices ``(m, k)`` by KeOps, which compiles a kernel for each dimension, dtype and size of k. [charlier2021]"""
+def by_keops(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Indices and distances ``(m, k)`` by KeOps, which compiles a kernel for each dimension, dtype and size of k. [charlier2021]"""
     from pykeops.torch import LazyTensor
 
     size = next((s for s in (8, 16, 32, 64, 128) if s >= k), k)  # k is compiled in: a few sizes serve all
     size = size if size <= len(points) else k
     squared = ((LazyTensor(queries[:, None].contiguous()) - LazyTensor(points[None].contiguous())) ** 2).sum(-1)
-    return squared.argKmin(size, dim=1)[:, :k]
+    index = squared.argKmin(size, dim=1)[:, :k]
+    return index, apart(points, queries, index)
 
 
 def why_not(engine: str, device: str) -> str | None:
@@ -70,6 +71,6 @@ def _keops_works(device: str) -> bool:
 
         pykeops.set_verbose(False)
         x = torch.arange(16.0, device=device).reshape(8, 2)
-        return by_keops(x, x, 1).flatten().tolist() == list(range(8))
+        return by_keops(x, x, 1)[0].flatten().tolist() == list(range(8))
     except Exception:  # KeOps raises whatever its compiler chain raises
         return False

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from geoflow import validate
 from geoflow.distances.neighbors.engines import by_faiss, by_keops, by_tree, why_not
-from geoflow.distances.neighbors.tiles import tiled
+from geoflow.distances.neighbors.tiles import apart, tiled
 
 Engine = Literal["auto", "kdtree", "torch", "faiss", "keops"]
-ENGINES = ("auto", "kdtree", "torch", "faiss", "keops")
+SEARCH = {"kdtree": by_tree, "torch": tiled, "faiss": by_faiss, "keops": by_keops}
+ENGINES = ("auto", *SEARCH)
 
 
 def nearest(points: Tensor, queries: Tensor | None, k: int, engine: str = "auto") -> tuple[Tensor, Tensor]:
@@ -48,17 +49,13 @@ def nearest(points: Tensor, queries: Tensor | None, k: int, engine: str = "auto"
     if trouble:
         _tell(trouble)
     size = min(n, k + (queries is None))
-    distance = None
     with torch.no_grad():
         if not len(ask):
-            index = torch.empty(0, k, dtype=torch.long, device=points.device)
-        elif chosen == "kdtree":
-            index, distance = by_tree(points.detach(), ask.detach(), size)
+            index, distance = torch.empty(0, k, dtype=torch.long, device=points.device), points.new_empty(0, k)
         else:
-            index = {"torch": tiled, "faiss": by_faiss, "keops": by_keops}[chosen](points.detach(), ask.detach(), size)
-    if distance is None or (torch.is_grad_enabled() and (points.requires_grad or ask.requires_grad)):
-        rows = zip(ask.split(4096), index.split(4096), strict=True)
-        distance = torch.cat([_dist(points, each, near) for each, near in rows])
+            index, distance = SEARCH[chosen](points.detach(), ask.detach(), size)
+    if torch.is_grad_enabled() and (points.requires_grad or ask.requires_grad):
+        distance = apart(points, ask, index)
     if queries is None:
         itself = index == torch.arange(n, device=index.device)[:, None]
         if bool(itself[:, 0].all()):  # always, but for points that coincide
@@ -69,12 +66,6 @@ def nearest(points: Tensor, queries: Tensor | None, k: int, engine: str = "auto"
         distance, order = distance.sort(dim=1, stable=True)
         index = index.gather(1, order)
     return distance[:, :k], index[:, :k]
-
-
-def _dist(points: Tensor, queries: Tensor, index: Tensor) -> Tensor:
-    # index_select: four times faster here than points[index]
-    found = points.index_select(0, index.flatten()).reshape(*index.shape, points.shape[1])
-    return torch.linalg.vector_norm(found - queries[:, None], dim=-1)
 
 
 @functools.cache
