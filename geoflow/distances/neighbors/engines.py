@@ -42,7 +42,7 @@ def by_faiss(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def by_keops(points: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Indices and distances ``(m, k)`` by KeOps, which compiles a kernel for each dimension, dtype and size of k. [charlier2021]"""
+    """Indices and distances ``(m, k)`` by KeOps, which compiles for each dimension, dtype and size of k. [charlier2021]"""
     from pykeops.torch import LazyTensor
 
     size = next((s for s in (8, 16, 32, 64, 128) if s >= k), k)  # k is compiled in: a few sizes serve all
