@@ -88,13 +88,13 @@ class GaussianPosterior(Posterior):
     def draw(self, theta: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
         mean, log_std = theta.chunk(2, -1)
         noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
-        log_q = -0.5 * (noise * noise + LOG_2PI).sum(-1) - log_std.sum(-1)
+        log_q = -0.5 * (noise * noise).sum(-1) - log_std.sum(-1) - 0.5 * self.dim * LOG_2PI
         return torch.addcmul(mean, log_std.exp(), noise), log_q
 
     def log_q(self, theta: Tensor, z: Tensor) -> Tensor:
         mean, log_std = theta.chunk(2, -1)
         off = (z - mean) * (-log_std).exp()
-        return -0.5 * (off * off + LOG_2PI).sum(-1) - log_std.sum(-1)
+        return -0.5 * (off * off).sum(-1) - log_std.sum(-1) - 0.5 * self.dim * LOG_2PI
 
     def center(self, theta: Tensor) -> Tensor:
         return theta.chunk(2, -1)[0]

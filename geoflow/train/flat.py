@@ -29,9 +29,16 @@ class Flat:
         self._token: Token[Flat | None] | None = None
 
     @staticmethod
-    def possible(parameters: list[nn.Parameter]) -> bool:
-        """Whether one vector can hold them."""
-        return len({(p.dtype, p.device) for p in parameters}) == 1
+    def pays(parameters: list[nn.Parameter], model: nn.Module) -> bool:
+        """Whether one vector can hold them, and parts that take all of theirs from it at once have half of them.
+
+        Others give their gradients one by one, and to put these together costs more than one operation saves.
+        """
+        if len({(p.dtype, p.device) for p in parameters}) > 1:
+            return False
+        parts: list[Any] = [m for m in model.modules() if hasattr(type(m), "_pull")]
+        taken = {id(w) for part in parts for w in part._weights()}
+        return 2 * sum(p.numel() for p in parameters if id(p) in taken) >= sum(p.numel() for p in parameters)
 
     @staticmethod
     def active() -> Optional["Flat"]:

@@ -49,7 +49,7 @@ class Turn:
         if player.optimizer is not None:
             self.optimizer = player.optimizer(self.parameters, lr)
         else:
-            if not named and runner.alone and Flat.possible(self.parameters):
+            if not named and runner.alone and Flat.pays(self.parameters, model):
                 self.flat = Flat(self.parameters)
             fused = self.parameters[0].device.type in ("cpu", "cuda")
             kind: dict[str, Any] = {"fused": True} if fused else {"foreach": True}

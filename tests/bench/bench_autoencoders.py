@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from geoflow.autoencoders import LatentModel, recipes
-from geoflow.train.flat import Flat
 from tests.bench.timing import alive, interleaved, ratio, write
 
 DIM, LATENT, HIDDEN, BATCH, PSEUDO, CODES = 784, 16, (256, 256), 100, 50, 60_000
@@ -18,28 +17,15 @@ Step = Callable[[], object]
 
 
 def ours(model: LatentModel, x: Tensor) -> Step:
-    """A step as `fit` takes it: every player in turn; alone, with all parameters in one vector."""
+    """A step as `fit` takes it: every player in turn."""
     model.prepare(x)
     players = model.players()
-    if len(players) == 1:
-        flat = Flat(list(players[0].parameters))
-        optimiser = torch.optim.Adam([flat.vector], 1e-3, fused=True)
-
-        def alone() -> None:
-            flat.clear()
-            with flat:
-                loss = model(x)["loss"]
-            loss.backward()
-            flat.collect()
-            optimiser.step()
-
-        return alone
     turns = [(p.name, torch.optim.Adam(list(p.parameters), 1e-3, fused=True)) for p in players]
 
     def step() -> None:
         for name, optimiser in turns:
             model.zero_grad()
-            model(x, player=name)["loss"].backward()
+            model(x, **({"player": name} if len(turns) > 1 else {}))["loss"].backward()
             optimiser.step()
 
     return step
