@@ -74,6 +74,7 @@ ROWS: dict[str, Row] = {
         lambda d, m, n, **k: recipes.rae(d, m, kind="none", embedding=0.0, **k), "", published=(("GMM10", 12.1),)
     ),
     "RAE-L2": Row(lambda d, m, n, **k: recipes.rae(d, m, **k), after=ALL, published=(("GMM10", 7.3),)),
+    "RAE-L2, less pull": Row(lambda d, m, n, **k: recipes.rae(d, m, embedding=1e-4, **k)),
     "RAE-GP": Row(lambda d, m, n, **k: recipes.rae(d, m, kind="gp", **k)),
     "RAE-SN": Row(lambda d, m, n, **k: recipes.rae(d, m, kind="sn", **k)),
     "injective flow": Row(

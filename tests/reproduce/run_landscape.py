@@ -49,6 +49,9 @@ same is `GEOFLOW_DATA=<folder> python -m tests.reproduce.run_landscape "<images:
 `tests/reproduce/landscape.py`, each a line of `geoflow.autoencoders.recipes` with its defaults but where the line says else.
 InfoVAE has λ = 100: with 1,000 all of its posteriors collapsed in a first run. RAE-SN and the injective flow decoded everything
 to the mean in a first run; their weights are now those of the best draws, or reconstructions, of 1,000 held-out training digits.
+RAE-L2 pulls codes to zero as strongly beside a sum over pixels as the reference does beside a mean, and N(0, I) is then a prior
+like others; "less pull" takes the reference's number as it stands, 784 times less, as others do. Check A7 supposes codes that
+nothing holds near N(0, I) (of deviation 1.7 in its prototype), so it is asked of both.
 
 All models have the same networks, perceptrons dim-256-256-m and back (512-512 for CIFAR-10), m = 16 (64 for CIFAR-10), and
 the same training: {rows:,} images, {epochs} epochs in batches of {batch}, Adam at {lr:g} falling along a cosine, the last
@@ -191,7 +194,7 @@ def compared(lines: dict[str, list[str]]) -> str:
         return f"| {check} | {value:.2f} | {'holds' if value < limit else 'does not hold'} |\n"
 
     normal, flex = "N(0, I)", ("mnist: FlexAE", "generator")
-    for model, limit in (("VAE, cross-entropy", 0.6), ("RAE-L2", 0.2), ("WAE-MMD", 0.4)):
+    for model, limit in (("VAE, cross-entropy", 0.6), ("RAE-L2", 0.2), ("RAE-L2, less pull", 0.2), ("WAE-MMD", 0.4)):
         text += ratio(
             f"A7, {model}: FD of GMM10 / N(0, I) < {limit}",
             (f"mnist: {model}", "GMM10"),
