@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from geoflow import validate
 from geoflow.autoencoders.terms import Batch, Term
@@ -27,7 +27,7 @@ class KL(Term):
     Args:
         free_bits: nats of KL a row that cost nothing, against posteriors that collapse to the prior. [kingma2016]
         closed: take closed forms; False always takes the draw.
-        draws: of the codes of such a prior for its bound, each a pass through it.
+        draws: of the codes of such a prior for its bound, also where `LatentModel.log_prob_bound` asks for it.
     """
 
     name, by_rows = "kl", True
@@ -65,9 +65,12 @@ class KL(Term):
             )
 
 
-def log_prior(prior: Sampler, z: Tensor, draws: int = 1) -> Tensor:
-    """log p(z) ``(n,)``; of a `LatentModel` its lower bound from some draws."""
-    return prior._log_prob(z) if isinstance(prior, Density) else cast("LatentModel", prior)._bound(z, draws)
+def log_prior(prior: Sampler, z: Tensor, draws: int = 1, generator: Generator | None = None) -> Tensor:
+    """log p(z) ``(n,)``; of a `LatentModel` its lower bound from some draws, all of them in one pass."""
+    if isinstance(prior, Density):
+        return prior._log_prob(z)
+    each = cast("LatentModel", prior)._bound(z.expand(draws, *z.shape).flatten(0, 1), 1, generator)
+    return torch.logsumexp(each.view(draws, -1), 0) - math.log(draws)
 
 
 @register

@@ -149,7 +149,8 @@ class LatentModel(Sampler):
         """A lower bound of log p(x) ``(*batch)`` in nats: log mean_k p(x | z_k) p(z_k) / q(z_k | x), z_k ~ q(z | x).
 
         Per unit of the data as given, also behind a `Standardize`. Its mean rises with `draws` to log p(x); of one draw it
-        is the ELBO. The cost has to be a likelihood, the encoder stochastic. [burda2016]
+        is the ELBO. The cost has to be a likelihood, the encoder stochastic. Of a prior that is itself a `LatentModel`,
+        log p(z) is its bound from as many draws as the `KL` of this model takes: what training raises. [burda2016]
         """
         x, _ = self._door(x, None, "log_prob_bound")
         self.cost.check(x)
@@ -176,11 +177,12 @@ class LatentModel(Sampler):
         return None if known else f"a prior with log_prob, not {type(self.prior).__name__}"
 
     def _bound(self, x: Tensor, draws: int, generator: Generator | None = None) -> Tensor:
+        inside = max((term.draws for term in self.divergence if isinstance(term, KL)), default=1)
         found = []
         for _ in range(draws):
             batch, cost = self._batch(x, generator)
             assert batch.log_q is not None
-            found.append(log_prior(self.prior, batch.z) - cost - batch.log_q)
+            found.append(log_prior(self.prior, batch.z, inside, generator) - cost - batch.log_q)
         return torch.logsumexp(torch.stack(found), 0) - math.log(draws) + self.cost.log_units(self.autoencoder)
 
     # -- training -----------------------------------------------------------------------------------------------------

@@ -310,6 +310,20 @@ def test_draws_of_a_prior_that_is_a_model_tighten_its_bound() -> None:
     exact = batch.log_q - torch.as_tensor(pca.score_samples(batch.z.detach().numpy()))
     one, many = (float((KL(draws=k)(batch) - exact).mean().detach()) for k in (1, 32))
     assert 0 < many < 0.3 * one
+    loose, tight = (LatentModel(model.autoencoder, inner, divergence=KL(draws=k)) for k in (1, 32))
+    first, second, again = (m.log_prob_bound(x, 1, Generator().manual_seed(0)) for m in (loose, tight, tight))
+    assert float((second - first).mean()) == pytest.approx(one - many, rel=0.2)
+    assert torch.equal(second, again)
+
+
+def test_a_hierarchical_prior_starts_as_the_standard_normal() -> None:
+    """Its decoder gives zeros and its noise is one, whatever the inner encoder is."""
+    torch.manual_seed(0)
+    model = recipes.hierarchical(4, 2, top=3, cost="gaussian", hidden=(8,))
+    z = model.prior.sample_noisy(10_000, generator=Generator().manual_seed(0))
+    assert within(torch.cat([z, z.square(), z.prod(1, keepdim=True)], 1), [0.0, 0.0, 1.0, 1.0, 0.0])
+    bound = model.prior.log_prob_bound(z, 20)  # type: ignore[operator]
+    assert float((bound - StandardNormal(2).log_prob(z)).mean()) == pytest.approx(0, abs=0.05)
 
 
 # -- recipes -----------------------------------------------------------------------------------------------------------

@@ -141,7 +141,10 @@ def hierarchical(dim: int, latent: int, *, top: int, draws: int = 16, **options:
     """A VAE whose prior is another VAE of its codes, trained with it by a bound of several draws. [klushyn2019]
 
     Of the paper this is the model and its bound; the constraint on reconstructions by which it is trained there is left
-    out, the learned deviation of the "gaussian" cost standing in its place.
+    out, the learned deviation of the "gaussian" cost standing in its place. The inner model's noise has deviation one, which
+    is no restriction, for codes have whatever scale the outer networks give them, and its decoder starts at zero: the prior
+    starts as the standard normal. (With a learned deviation nothing holds the scale of codes. It ran off, to ten and more,
+    and coordinates of the codes were given up on the way.)
 
     Args:
         dim, latent: numbers of coordinates of data and codes.
@@ -150,7 +153,9 @@ def hierarchical(dim: int, latent: int, *, top: int, draws: int = 16, **options:
         options: as of `networks`, and `cost`.
     """
     autoencoder, cost = networks(dim, latent, **options)
-    prior = vae(latent, top, cost=Gaussian(), hidden=options.get("hidden", (256, 256)))
+    hidden = options.get("hidden", (256, 256))
+    decoder = MLP(top, latent, hidden[::-1], zero_last=True)
+    prior = vae(latent, top, cost=Gaussian(1.0), hidden=hidden, decoder=decoder)
     return LatentModel(autoencoder, prior, cost=cost, divergence=KL(draws=draws))
 
 
