@@ -86,7 +86,7 @@ def _decoded(model: LatentModel) -> Tensor:
     if ends is None:
         return model.autoencoder._decode(torch.eye(model.autoencoder.latent_dim).to(like))
     count = ends.shares(like.new_zeros(model.autoencoder.latent_dim)).shape[-1]
-    raw: Tensor = ends.net(torch.eye(count).to(like))
+    raw = ends.of(torch.eye(count).to(like))
     return LINKS[model.autoencoder.link](raw) if isinstance(model.autoencoder, Linked) else raw
 
 

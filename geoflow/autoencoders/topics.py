@@ -20,13 +20,15 @@ class OfShares(nn.Module):
     Args:
         net: shares ``(*batch, k)`` → data.
         by: r is the "softmax" of k numbers, or "sticks" broken at k − 1 logits (`StickBreaking`).
+        centered: whether the net is shown k r − 1 in the place of r, as perceptrons should be: shares are of order 1/k, and
+            inputs as small as that tell a fresh network next to nothing, so that posteriors collapse before it learns.
     """
 
-    def __init__(self, net: nn.Module, by: Literal["softmax", "sticks"] = "softmax") -> None:
+    def __init__(self, net: nn.Module, by: Literal["softmax", "sticks"] = "softmax", centered: bool = False) -> None:
         super().__init__()
         if by not in MAPS:
             raise ValueError(f"OfShares expects by='softmax' or 'sticks', got {by!r}.")
-        self.net, self.by = net, by
+        self.net, self.by, self.centered = net, by, centered
 
     def shares(self, z: Tensor) -> Tensor:
         """r(z) ``(*batch, k)``."""
@@ -39,7 +41,11 @@ class OfShares(nn.Module):
             start_at(x)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.net(self.shares(z))
+        return self.of(self.shares(z))
+
+    def of(self, r: Tensor) -> Tensor:
+        """What shares ``(*batch, k)`` decode to."""
+        return self.net(r.shape[-1] * r - 1 if self.centered else r)
 
 
 @register

@@ -686,6 +686,7 @@ TERMS: dict[str, Case] = {
     "Critic": Case(lambda: Critic(MLP(2, 1, (8,)))),
     "Critic, apart": Case(lambda: Critic(MLP(2, 1, (8,)), "wgan-gp", apart=0.05)),
     "OfShares": Case(lambda: OfShares(Topics(3, 4), "sticks")),
+    "OfShares, centered": Case(lambda: OfShares(MLP(3, 4, (8,)), "sticks", centered=True)),
     "Topics": Case(lambda: Topics(3, 4)),
     "TotalCorrelation": Case(lambda: TotalCorrelation(MLP(2, 1, (8,)))),
     "MinibatchTotalCorrelation": Case(lambda: MinibatchTotalCorrelation(100)),

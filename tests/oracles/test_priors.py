@@ -25,6 +25,7 @@ from geoflow.autoencoders import (
     StickBreaking,
     Topics,
     VampPrior,
+    decoded_topics,
     fit_prior,
     recipes,
     responsibilities,
@@ -384,6 +385,17 @@ def test_columns_are_topics() -> None:
     model = recipes.dirichlet_vae(6, 3, hidden=(8,))
     topics = [m for m in model.modules() if isinstance(m, Topics)]
     torch.testing.assert_close(model.autoencoder.decode(torch.eye(3)), topics[0].topics())
+
+
+def test_perceptrons_are_shown_shares_of_order_one() -> None:
+    """k r − 1, also at the corners, which are the topics of a broken stick."""
+    model = recipes.stick_breaking(6, 3, hidden=(8,))
+    ends: Any = model.autoencoder.autoencoder.decoder  # type: ignore[union-attr]
+    z = rows(5, 2).float()
+    wanted = ends.net(3 * shares(z) - 1).sigmoid()
+    torch.testing.assert_close(model.autoencoder.decode(z), wanted)
+    corners = model.autoencoder.decode(torch.tensor([[50.0, 0.0], [-50.0, 50.0], [-50.0, -50.0]]))
+    torch.testing.assert_close(decoded_topics(model).decoded, corners)
 
 
 @pytest.mark.parametrize("kind", ["dirichlet", "softmax-gaussian"])

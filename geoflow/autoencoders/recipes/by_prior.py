@@ -61,11 +61,14 @@ def resampled(
 def implicit_optimal(dim: int, latent: int, *, critic: Sequence[int] = BOTH, **options: Any) -> LatentModel:
     """A VAE whose prior is a standard normal times the ratio to it that a critic of codes finds. [takahashi2019]
 
+    The critic is of tanh: beyond the codes and the base's draws a ratio of relu goes on rising, codes follow it out to where
+    there is nothing to compare them with, and neither the prior's constant nor its draws see them there.
+
     Args:
         dim, latent, options: as of `vae`.
         critic: widths of its network.
     """
-    return vae(dim, latent, prior=RatioPrior(StandardNormal(latent), MLP(latent, 1, critic)), **options)
+    return vae(dim, latent, prior=RatioPrior(StandardNormal(latent), MLP(latent, 1, critic, "tanh")), **options)
 
 
 def stick_breaking(
@@ -81,7 +84,7 @@ def stick_breaking(
     """
     given: dict[str, Any] = {
         "posterior": KumaraswamyPosterior,
-        "decoder": OfShares(MLP(count, dim, hidden[::-1]), "sticks"),
+        "decoder": OfShares(MLP(count, dim, hidden[::-1]), "sticks", centered=True),
     }
     prior = StickBreaking(count, concentration)
     return vae(dim, count - 1, prior=prior, hidden=hidden, **given, **options)
