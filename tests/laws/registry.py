@@ -537,6 +537,9 @@ SAMPLERS: dict[str, Case] = {
     "LatentModel: VampPrior": Case(lambda: recipes.vampprior(4, 2, components=3, hidden=(8,))),
     "ResampledPrior": Case(lambda: ResampledPrior(StandardNormal(2), MLP(2, 1, (8,)), 5), lacks=("rsample",)),
     "RatioPrior": Case(lambda: RatioPrior(DiagonalNormal(2), MLP(2, 1, (8,)), 10), lacks=("rsample",)),
+    "RatioPrior, codes held": Case(
+        lambda: RatioPrior(StandardNormal(2), MLP(2, 1, (8,)), 10, hold=True), lacks=("rsample",)
+    ),
     "PushForward": Case(lambda: PushForward(MLP(3, 2, (8,)), 3, 2)),
     "LatentModel: masked": Case(lambda: recipes.maskaae(4, 3, hidden=(8,), critic=(8,))),
     "MaskedPrior": Case(lambda: MaskedPrior(DiagonalNormal(2)), lacks=("sample",)),

@@ -287,6 +287,21 @@ def test_a_ratio_is_learned_from_rows_and_in_turns() -> None:
     assert model.loss(rows(5, 4).float().sigmoid(), player="ratio").keys() == {"loss"}
 
 
+def test_a_ratio_prior_holds_codes_at_deviation_one() -> None:
+    """By the gradient of KL(N(m, s²) ‖ N(0, I)) of a batch's own moments, in training; values are as without."""
+    prior = RatioPrior(StandardNormal(2), steep(2.0), hold=True).double()
+    z = (3 * rows(50, 2) + 1).requires_grad_()
+    prior.loss(z.detach())
+    slopes = []
+    for training in (True, False):
+        log_p = prior.train(training).log_prob(z)
+        slopes.append(torch.autograd.grad(log_p.mean(), z)[0])
+        torch.testing.assert_close(log_p, prior.base.log_prob(z) + prior.log_ratio(z) - prior.mass.log())
+    m, variance = z.mean(0), z.var(0, correction=0)
+    (wanted,) = torch.autograd.grad(0.5 * (m.square() + variance - variance.log()).sum(), z)
+    torch.testing.assert_close(slopes[1] - slopes[0], wanted)
+
+
 def test_pushed_noise_learns_by_draws() -> None:
     x = rows(300, 2).float() @ torch.tensor([[1.0, 0.5], [0.0, 0.2]]) + 2
     pair = Pair(nn.Identity(), nn.Identity(), dim=2, latent_dim=2)

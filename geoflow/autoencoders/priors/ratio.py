@@ -21,7 +21,11 @@ class RatioPrior(Density):
     The aggregated posterior is the best prior of the bound, and is not modelled: only its ratio to N is, by logistic
     regression in turns of the critic ("implicit optimal prior"). As a prior of a `LatentModel` the critic learns from
     codes and the encoder lowers KL(q(z | x) ‖ N) − E T(z). Where q_Z and N hardly overlap, the ratio is a guess: take a
-    base with the scale of the codes.
+    base with the scale of the codes, or `hold` the codes at one.
+
+    Nothing else does, for whatever N says of their scale T takes back: reconstructions gain by larger codes, and codes grow
+    until N has no draws among them. With `hold` the gradient of log p in training, not its value, has −∂ KL(N(m, s²) ‖ N(0, I))
+    added, m and s the codes' running mean and deviation, a choice among models that are equally good.
 
     Z = E_N e^T is estimated by draws of N, in training by a running mean, after `fit` (or `finish`) by `draws` of them.
     The logarithm of a mean is too low in the mean, so log p is too high, by Var(e^T)/(2 Z² draws). Draws of p are picked
@@ -32,27 +36,43 @@ class RatioPrior(Density):
         critic: T, codes ``(*batch, dim)`` → ``(*batch, 1)``.
         pool: candidates for each draw.
         draws: of N for the Z that is kept.
+        hold: codes at mean zero and deviation one, as above.
     """
 
     mass: Tensor
     seen: Tensor
+    mean: Tensor
+    square: Tensor
 
-    def __init__(self, base: Density, critic: nn.Module, pool: int = 100, draws: int = 65_536) -> None:
+    def __init__(
+        self, base: Density, critic: nn.Module, pool: int = 100, draws: int = 65_536, hold: bool = False
+    ) -> None:
         super().__init__()
         if base.context_dim or base.classes:
             raise ValueError("RatioPrior expects a base without context.")
         self.base, self.critic, self.space = base, critic, base.space
         self.pool = validate.count(pool, "RatioPrior", "pool", 2)
         self.draws = validate.count(draws, "RatioPrior", "draws", 1)
+        self.hold = hold
         self.register_buffer("mass", torch.tensor(1.0))
         self.register_buffer("seen", torch.tensor(0.0))
+        if hold:
+            self.register_buffer("mean", torch.zeros(self.dim))
+            self.register_buffer("square", torch.ones(self.dim))
 
     def log_ratio(self, z: Tensor) -> Tensor:
         """T(z) ``(*batch)``."""
         return self.critic(z).squeeze(-1)
 
     def _log_prob(self, x: Points, context: Context = None) -> Values:
-        return self.base._log_prob(x) + self.log_ratio(x) - self.mass.log()
+        log_p = self.base._log_prob(x) + self.log_ratio(x) - self.mass.log()
+        return log_p - self._pull(x) if self.hold and self.training and torch.is_grad_enabled() else log_p
+
+    def _pull(self, z: Tensor) -> Tensor:
+        """Zeros ``(*batch)`` whose mean has the gradient of ½ Σ (m² + s² − log s²), m and s the batch's."""
+        inverse = 1 / (self.square - self.mean.square()).clamp_min(1e-6)
+        rows = (0.5 * z.square() * (1 - inverse) + z * self.mean * inverse).sum(-1)
+        return rows - rows.detach()
 
     def _sample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
         n, step = math.prod(shape), max(1, 8 * ROWS // self.pool)
@@ -77,6 +97,9 @@ class RatioPrior(Density):
         with torch.no_grad():
             self.seen.add_(1).clamp_(max=20)
             self.mass.lerp_(t.exp().mean().to(self.mass), 1 / self.seen)
+            if self.hold:
+                self.mean.lerp_(x.mean(0).to(self.mean), 1 / self.seen)
+                self.square.lerp_(x.square().mean(0).to(self.square), 1 / self.seen)
         return {"loss": weighted_mean(softplus(-self.log_ratio(x)), weight) + softplus(t).mean()}
 
     def players(self) -> list[Player]:

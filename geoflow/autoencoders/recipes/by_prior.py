@@ -61,14 +61,16 @@ def resampled(
 def implicit_optimal(dim: int, latent: int, *, critic: Sequence[int] = BOTH, **options: Any) -> LatentModel:
     """A VAE whose prior is a standard normal times the ratio to it that a critic of codes finds. [takahashi2019]
 
-    The critic is of tanh: beyond the codes and the base's draws a ratio of relu goes on rising, codes follow it out to where
-    there is nothing to compare them with, and neither the prior's constant nor its draws see them there.
+    Codes are held at deviation one (see there), and the critic is of tanh: beyond the codes and the base's draws a ratio of
+    relu goes on rising, codes follow it out to where there is nothing to compare them with, and neither the prior's constant
+    nor its draws see them there.
 
     Args:
         dim, latent, options: as of `vae`.
         critic: widths of its network.
     """
-    return vae(dim, latent, prior=RatioPrior(StandardNormal(latent), MLP(latent, 1, critic, "tanh")), **options)
+    prior = RatioPrior(StandardNormal(latent), MLP(latent, 1, critic, "tanh"), hold=True)
+    return vae(dim, latent, prior=prior, **options)
 
 
 def stick_breaking(
