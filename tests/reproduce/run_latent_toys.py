@@ -10,10 +10,9 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Normal
 
-from geoflow import DiagonalNormal, GaussianMixture, LatentModel, fit
-from geoflow.autoencoders import Gaussian, RatioPrior, StickBreaking, recipes, shares
+from geoflow import GaussianMixture, LatentModel, fit
+from geoflow.autoencoders import Gaussian, StickBreaking, recipes, shares
 from geoflow.metrics import mmd_test
-from geoflow.nets import MLP
 from tests.reproduce.renewed import renew
 
 INTRO = """# Models without public code, on toys with a known prior
@@ -30,12 +29,13 @@ stick-breaking VAE, which is told this concentration, 1. {rows:,} training rows;
 Every model has codes of two dimensions, networks of two layers of 64, the Gaussian cost with the deviation known, and
 {epochs} epochs in batches of {batch} at a learning rate of {rate}, the same for all; {seeds} seeds of rows, start and order.
 FactorVAE's γ is {gamma}; the hierarchical prior's codes have two dimensions. "Known prior": the VAE is told the density of z.
-"Wide base": the implicit optimal prior's base has deviation 2, as the codes come to have, it draws by importance from pools
-of 2,000, not 100, and its constant is taken from 2²⁰ draws, not 2¹⁶. Two things were set after a first look, at seeds of
-this table: that base, and the curve's bend, which was twice as much and then too much for any VAE with Gaussian posteriors.
+One thing was set after a first look, at seeds of this table: the curve's bend, which was twice as much and then too much for
+any VAE with Gaussian posteriors. What else failed here in earlier versions was looked into, and the recipes mended, at other
+seeds, 10 to 17.
 
 Bound: mean ELBO of held-out rows minus their mean log p, nats, and how far it is above that of the plain VAE of the same
-seed: less than -.1 would be a failure. With {draws} draws: the importance-weighted bound. Draws, with the noise: {compared:,}
+seed: less than -.1 would be a failure. The hierarchical prior's takes 16 draws of the inner codes, as training does. With
+{draws} draws: the importance-weighted bound. Draws, with the noise: {compared:,}
 beside {compared:,} held-out rows by `mmd_test`, 200 permutations: p of each seed (below .05 once in twenty if nothing is
 wrong; .005 is the least there is).
 
@@ -93,18 +93,10 @@ def known() -> Gaussian:
     return Gaussian(NOISE)
 
 
-def wide() -> RatioPrior:
-    """As of the recipe, on a base of deviation 2, with pools of 2,000 candidates, not 100, and Z from 2²⁰ draws, not 2¹⁶."""
-    base = DiagonalNormal(2)
-    torch.nn.init.constant_(base.log_std, math.log(2))
-    return RatioPrior(base.requires_grad_(False), MLP(2, 1, (100, 100)), pool=2000, draws=2**20)
-
-
 MODELS: dict[str, Callable[[], LatentModel]] = {
     "VAE": lambda: recipes.vae(2, 2, cost=known(), **NETS),
     "VAE, known prior": lambda: recipes.vae(2, 2, cost=known(), prior=mixture(WIDTH), **NETS),
     "implicit optimal": lambda: recipes.implicit_optimal(2, 2, cost=known(), **NETS),
-    "implicit optimal, wide base": lambda: recipes.vae(2, 2, cost=known(), prior=wide(), **NETS),
     "resampled": lambda: recipes.resampled(2, 2, cost=known(), **NETS),
     "hierarchical": lambda: recipes.hierarchical(2, 2, top=2, cost=known(), **NETS),
     "stick-breaking": lambda: recipes.stick_breaking(2, 3, concentration=1.0, cost=known(), **NETS),
@@ -123,7 +115,6 @@ def trained(toy: str, name: str, seed: int) -> tuple[float, float, float, float]
     fit(model, train, epochs=EPOCHS, batch_size=BATCH, lr=RATE, validation=0, seed=seed, progress=False)
     seconds = time.process_time() - start
     g = Generator().manual_seed(200 + seed)
-    torch.manual_seed(300 + seed)  # what the hierarchical prior's bound draws
     one, many = (float(model.log_prob_bound(held_out, k, g).mean()) - exact for k in (1, DRAWS))
     drawn = model.sample(COMPARED, generator=g)
     drawn = drawn + NOISE * torch.randn(drawn.shape, generator=g)  # decoded codes are the means of p(x | z)
@@ -154,14 +145,19 @@ NAMES = [
 READING = """
 ## What it says
 
-Where the standard normal is the right prior, the implicit optimal and the resampled prior and FactorVAE have draws that the
-test cannot tell from data, and bounds within .1 nat of the VAE's. The hierarchical prior has not at two seeds of three: its
-inner model gives up most of its codes there, and the bound falls .6 nat behind. On four modes the VAE's own draws fail, and
-the hierarchical prior's with them: Gaussians through small networks do not come apart there. The resampled prior finds
-the modes, to .02 nats, like a VAE that is told them. The implicit optimal prior fails there with the recipe's base and pools:
-in a look at one seed codes spread to twice the base's deviation, so that its constant is estimated too low (a bound above log
-p is none) and pools of the base's draws lack the outer modes. With a wide base and larger pools it finds them at two seeds
-of three. The stick-breaking VAE's bound is within .1 nat of the VAE's on its own toy, but its draws fail at two seeds of three.
+Where the standard normal is the right prior all models have draws that the test cannot tell from data, and bounds within
+.1 nat of the VAE's. On four modes the VAE's own draws fail, and the hierarchical prior's with them, its bound within .05 nat:
+Gaussians through small networks do not come apart there. The resampled and the implicit optimal prior find the modes, to .03
+nats, like a VAE that is told them; of the latter codes are held at the base's deviation, without which they grew to twice that,
+its constant was estimated too low (a bound above log p is none) and its draws lacked the outer modes.
+
+The stick-breaking VAE's bound is within .03 nat of the VAE's on its own toy, but its draws still fail at two seeds of three.
+They are near: with 100 draws the bound comes to .014 nats of log p. Two reasons were found at other seeds. Fractions
+that are independent given x do not fit this toy: with the true decoder, not learned, the bound is .062 below log p (seed 10),
+and .057 of that are the posterior's; a learned decoder bends what it draws for a better bound (.048 below). And the first
+share, whose law is not that of the others, takes the wrong corner of the triangle in some half of all starts and keeps it,
+.03 nats below those that find it. What did not help: raising the weight of KL over the first half of training from 0, or
+lowering it from 10 (seed 13, before the decoder was shown centered shares), and a longer triangle (seed 10, no better bound).
 """
 
 
