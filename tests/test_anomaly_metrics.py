@@ -79,11 +79,12 @@ def test_ends_of_the_scale() -> None:
         ([1.0, 3.0], [2.0], "minimum of 2"),
     ],
 )
-def test_what_auc_refuses(background: Any, signal: Any, said: str) -> None:
+def test_what_auc_refuses(background: Any, signal: Any, said: str, unchecked: None) -> None:
     with pytest.raises(ValueError, match=said):
         auc(background, signal)
     with pytest.raises(ValueError, match=r"share of the signal in \(0, 1\), got 30"):
         auc([0.0, 1.0], [0.0, 1.0], eps_s=30)
+    assert auc([0.0, 1.0], [0.0, 1.0], eps_s=np.float32(0.5)).eps_s == 0.5  # type: ignore[arg-type]
 
 
 # -- conformal p-values, discoveries ----------------------------------------------------------------------------------
@@ -127,7 +128,7 @@ def test_share_of_false_discoveries() -> None:
     assert np.mean(found) > 6
 
 
-def test_what_conformal_figures_refuse() -> None:
+def test_what_conformal_figures_refuse(unchecked: None) -> None:
     with pytest.raises(ValueError, match="scores of conformal_p_values contains NaN"):
         conformal_p_values([1.0, 2.0], [math.nan, 1.0, 2.0])
     with pytest.raises(ValueError, match="scores_held_out|minimum of 1"):
@@ -136,6 +137,7 @@ def test_what_conformal_figures_refuse() -> None:
         discoveries([0.2, 1.3])
     with pytest.raises(ValueError, match=r"fdr is a share in \(0, 1\), got 10"):
         discoveries([0.2], 10)
+    assert discoveries([0.2], np.float32(0.5)).tolist() == [True]  # type: ignore[arg-type]
 
 
 # -- mass sculpting ---------------------------------------------------------------------------------------------------
@@ -178,7 +180,7 @@ def test_tied_scores_pass_by_lot() -> None:
     assert mass_sculpting(normal(500), torch.arange(500) % 3, (0.2,)).bins == 3
 
 
-def test_what_mass_sculpting_refuses() -> None:
+def test_what_mass_sculpting_refuses(unchecked: None) -> None:
     x = normal(300)
     with pytest.raises(ValueError, match="one mass for each score, got 299 masses and 300 scores"):
         mass_sculpting(x, x[1:])
@@ -188,5 +190,7 @@ def test_what_mass_sculpting_refuses() -> None:
         mass_sculpting(x, x)
     with pytest.raises(ValueError, match=r"shares of the background in \(0, 1\).*got \(10.0,\)"):
         mass_sculpting(x, x, (10.0,))
+    with pytest.raises(ValueError, match=r"shares of the background in \(0, 1\).*got 0.5"):
+        mass_sculpting(x, x, 0.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="mass of mass_sculpting contains NaN"):
         mass_sculpting(x, torch.where(x > 2, math.nan, x))

@@ -296,6 +296,8 @@ def test_labels_are_told_apart_by_value(digits: tuple[Tensor, Tensor]) -> None:
     x, y = (t[:200] for t in digits)
     shifted = feature_classifier(x, 7 * y + 3, steps=3, progress=False)
     assert torch.equal(shifted(x.float()), feature_classifier(x, y, steps=3, progress=False)(x.float()))
+    words = feature_classifier(x, [f"digit {k}" for k in y], steps=3, progress=False)
+    assert torch.equal(shifted(x.float()), words(x.float()))
 
 
 def test_shapes_of_images() -> None:
@@ -305,6 +307,8 @@ def test_shapes_of_images() -> None:
     assert feature_classifier(x[:, :49], y, steps=1, progress=False).image_shape == (1, 7, 7)
     wide = feature_classifier(x[:, :70], y, image_shape=(2, 5, 7), steps=1, outputs=8, progress=False)
     assert wide(x[:, :70].reshape(2, 20, 70)).shape == (2, 20, 8)
+    with pytest.raises(ValueError, match=r"flat images of 70 numbers, \(2, 5, 7\), got shape \(4, 35\)"):
+        wide(x[:4, :35])
     with pytest.raises(ValueError, match=r"70 numbers are no square image of 1 or 3 channels: pass image_shape="):
         feature_classifier(x[:, :70], y)
     with pytest.raises(ValueError, match=r"shape \(3, 5, 5\) are not 70 numbers"):
@@ -323,6 +327,8 @@ def test_what_the_classifier_refuses() -> None:
         feature_classifier(x, torch.ones(40, dtype=torch.long))
     with pytest.raises(ValueError, match="feature_classifier: steps must be at least 1, got 0"):
         feature_classifier(x, y, steps=0)
+    with pytest.raises(ValueError, match="feature_classifier expects lr > 0, got -1"):
+        feature_classifier(x, y, steps=1, lr=-1.0)
     with pytest.raises(ValueError, match="minimum of 20"):
         feature_classifier(x[:10], y[:10])
 

@@ -170,6 +170,9 @@ def test_correlation_is_the_mean_of_the_best_matching(generator: Generator) -> N
     import numpy as np
 
     z, sources = (torch.randn(40, 3, generator=generator) for _ in range(2))
+    parity = torch.arange(40) % 2
+    for labels in (parity.tolist(), parity.numpy()):
+        assert mean_correlation(z.numpy(), sources, labels) == mean_correlation(z, sources, parity)
     table = np.abs(np.corrcoef(sources.T.numpy(), z.T.numpy())[:3, 3:])
     best = max(np.mean([table[i, p[i]] for i in range(3)]) for p in permutations(range(3)))
     assert mean_correlation(z, sources) == pytest.approx(best, abs=1e-6)

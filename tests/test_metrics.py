@@ -1,6 +1,7 @@
 """Metrics: right on closed forms, blind to nothing they claim to see, quiet under the null."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import Generator
 
 from geoflow import ClassConditional, DiagonalNormal, StandardNormal
+from geoflow.autoencoders.recipes import vae
 from geoflow.flows import realnvp
 from geoflow.metrics import c2st, copying, coverage, mmd
 from geoflow.metrics.c2st import together
@@ -115,6 +117,11 @@ def test_coverage_of_conditional_densities() -> None:
     assert coverage(flow, flow.sample((), c), c, draws=200).draws == 20
 
 
+def test_coverage_needs_a_density(unchecked: None) -> None:
+    with pytest.raises(TypeError, match="coverage expects a Density, with exact log_prob, got LatentModel"):
+        coverage(vae(3, 2), rows(9))  # type: ignore[arg-type]
+
+
 def test_coverage_plot() -> None:
     found = coverage(StandardNormal(3).double(), rows(200), draws=200)
     ax = found.plot()
@@ -145,6 +152,14 @@ def test_mmd_in_closed_form_and_unbiased() -> None:
         mmd(torch.zeros(10, 2), torch.zeros(10, 2))
 
 
+@pytest.mark.parametrize("wrong", [[-1.0], [math.nan], [math.inf], [], 1.0])
+def test_what_mmd_refuses(wrong: Any, unchecked: None) -> None:
+    with pytest.raises(ValueError, match="mmd expects positive bandwidths, got .*: give one or more in a list"):
+        mmd(rows(9), rows(9, seed=1), bandwidths=wrong)
+    with pytest.raises(ValueError, match="mmd: block must be at least 1, got 0"):
+        mmd(rows(9), rows(9, seed=1), block=0)
+
+
 # -- copying ----------------------------------------------------------------------------------------------------------
 
 
@@ -162,6 +177,14 @@ def test_copies_are_told_from_new_rows() -> None:
     assert half.nearer == pytest.approx(0.75, abs=4 * half.null_deviation)
     assert half.rows == (400, 500, 400)
     assert "0.500 +- 0.0" in str(half)
+
+
+def test_the_origin_does_not_matter() -> None:
+    """Distances far from zero keep their digits."""
+    a, b, far = rows(200), 1.3 * rows(150, seed=1), 1e8
+    assert mmd(a + far, b + far) == pytest.approx(mmd(a, b), rel=1e-5)
+    assert mmd(a + far, b + far, kernel="imq") == pytest.approx(mmd(a, b, kernel="imq"), rel=1e-5)
+    assert copying(a + far, b[:50] + far, b[50:] + far)[:2] == pytest.approx(copying(a, b[:50], b[50:])[:2], rel=1e-5)
 
 
 def test_copying_counts_pairs() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from geoflow.metrics import density_coverage, frechet, frechet_report, prd
+from geoflow.metrics import density_coverage, frechet, frechet_report, prd, precision_recall
 
 
 def rows(n: int, dim: int = 3, seed: int = 0) -> Tensor:
@@ -99,6 +99,18 @@ def test_expectations_for_samples_of_the_real_distribution() -> None:
         assert abs(np.mean(values) - mean) < 4 * error < 0.1
 
 
+@pytest.mark.parametrize(("unit", "origin"), [(1 / 3, 0.0), (1 / 255, 0.0), (1.0, 1e8), (1 / 255, 1e5)])
+def test_units_and_the_origin_do_not_matter(unit: float, origin: float) -> None:
+    """Rows of whole numbers lie on the borders of balls, which belong to them, in any unit and far from the origin."""
+    real, fake = rows(200, 2).mul(2).round(), rows(150, 2, 1).mul(2).round()
+    for figure in (density_coverage, precision_recall):
+        wanted = figure(real, fake)
+        assert figure(unit * real + origin, unit * fake + origin) == wanted, figure
+    copies = rows(90, 20) + origin
+    assert precision_recall(copies.repeat(5, 1), copies).precision == 1
+    assert density_coverage(copies.repeat(9, 1), copies).coverage == 1
+
+
 def test_what_density_and_coverage_refuse() -> None:
     with pytest.raises(ValueError, match="equal width, got 3 and 2"):
         density_coverage(rows(10), rows(10, 2))
@@ -129,6 +141,8 @@ def test_report_of_features() -> None:
 
 def test_what_the_report_of_features_refuses() -> None:
     x = rows(100, 4)
+    with pytest.raises(ValueError, match="frechet_report: block must be at least 1, got 0"):
+        frechet_report(lambda x: x, rows(9), rows(9), rows(9), block=0)
     with pytest.raises(ValueError, match="pass name="):
         frechet_report(None, x, x, x)
     with pytest.raises(ValueError, match=r"features of the mean image, \(4,\), got 3 numbers"):

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def auc(score_background: Any, score_signal: Any, *, eps_s: float = 0.3) -> AUC:
     (0.875, inf, 1.33...)
     """
     who = "auc"
-    if not (isinstance(eps_s, (int, float)) and 0 < eps_s < 1):
+    if not (isinstance(eps_s, Real) and 0 < eps_s < 1):
         raise ValueError(f"{who}: eps_s is a share of the signal in (0, 1), got {eps_s!r}.")
     missing = [n for n, x in (("background", score_background), ("signal", score_signal)) if 0 in np.shape(x)]
     if missing:

@@ -24,6 +24,6 @@ def bits_per_dim(log_prob: Any, dim: int, levels: int = 1) -> float:
     """
     dim, levels = validate.count(dim, "bits_per_dim", "dim", 1), validate.count(levels, "bits_per_dim", "levels", 1)
     nats = torch.as_tensor(log_prob).double()
-    if nats.numel() == 0:
-        raise ValueError("bits_per_dim expects one log probability a row, got none.")
+    if nats.numel() == 0 or bool(nats.isnan().any()):
+        raise ValueError(f"bits_per_dim expects one log probability a row, got {'NaN' if nats.numel() else 'none'}.")
     return float(dim * math.log(levels) - nats.mean()) / (dim * math.log(2))

@@ -1,5 +1,6 @@
 """Conformal p-values of anomaly scores, and the discoveries that control the share of false ones."""
 
+from numbers import Real
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ def discoveries(p_values: Any, fdr: float = 0.1) -> Tensor:
     p = vector(p_values, who, "p_values")
     if bool(((p < 0) | (p > 1)).any()):
         raise ValueError(f"{who} expects p-values in [0, 1], got {float(p.min()):.3g} to {float(p.max()):.3g}.")
-    if not (isinstance(fdr, (int, float)) and 0 < fdr < 1):
+    if not (isinstance(fdr, Real) and 0 < fdr < 1):
         raise ValueError(f"{who}: fdr is a share in (0, 1), got {fdr!r}.")
     ordered = p.sort().values
     limits = fdr * torch.arange(1, len(p) + 1, dtype=torch.float64) / len(p)

@@ -59,7 +59,8 @@ def copying(made: Any, train: Any, held_out: Any) -> Copying:
     ]
     if len({t.shape[1] for t in tables}) > 1:
         raise ValueError(f"copying expects tables of equally many columns, got {[t.shape[1] for t in tables]}.")
-    rows, centers, new = tables
+    middle = tables[1].mean(0)  # far from the origin |a|² + |b|² − 2 a·b has no digits left
+    rows, centers, new = (t - middle for t in tables)
     here, there = (pairwise_distances_argmin_min(t, centers)[1] for t in (rows, new))
     order = np.sort(there)
     above, below = len(new) - np.searchsorted(order, here, "right"), np.searchsorted(order, here, "left")

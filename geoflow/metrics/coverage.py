@@ -67,6 +67,8 @@ def coverage(density: Density, x: Any, context: Tensor | None = None, *, draws: 
     """
     from scipy import stats
 
+    if not isinstance(density, Density):
+        raise TypeError(f"coverage expects a Density, with exact log_prob, got {type(density).__name__}.")
     x = validate.table(x, "coverage")
     x, context = density._door(x, context, "coverage")
     generator = torch.Generator(x.device).manual_seed(seed)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from geoflow import validate
+from geoflow.metrics.balls import held
 
 
 class DensityCoverage(NamedTuple):
@@ -43,18 +44,13 @@ def density_coverage(real: Any, fake: Any, k: int = 5) -> DensityCoverage:
     >>> round(found.density, 6), found.coverage
     (2.0, 0.51)
     """
-    from sklearn.metrics import pairwise_distances_chunked
-    from sklearn.neighbors import NearestNeighbors
-
     who = "density_coverage"
     k = validate.count(k, who, "k", 1)
     a = validate.table(real, who, "real", k + 1, dtype=torch.float64, device="cpu").numpy()
     b = validate.table(fake, who, "fake", dtype=torch.float64, device="cpu").numpy()
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"{who} expects features of equal width, got {a.shape[1]} and {b.shape[1]}.")
-    radius = NearestNeighbors(n_neighbors=k).fit(a).kneighbors()[0][:, -1:]
-    held = pairwise_distances_chunked(a, b, reduce_func=lambda d, i: (d <= radius[i : i + len(d)]).sum(1))
-    fakes = np.concatenate(list(held))  # in each ball
+    fakes = sum(block.sum(0) for block in held(b, a, k))  # in each ball
     n, m = len(a), len(b)
     i = np.arange(1, k + 1)
     expected = 1 - float(np.prod((n - i) / (n + m - i)))

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
@@ -45,6 +46,10 @@ class ImageFeatures(nn.Module):
         self.encoder = ConvEncoder(image_shape, outputs, channels, "relu")
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] != self.inputs:
+            raise ValueError(
+                f"ImageFeatures expects flat images of {self.inputs} numbers, {self.image_shape}, got shape {tuple(x.shape)}."
+            )
         return self.encoder((x - self.center) / self.scale).relu()
 
     def extra_repr(self) -> str:
@@ -77,7 +82,7 @@ def feature_classifier(
 
     Args:
         x: flat images ``(n, C·H·W)``, channels first, in any units.
-        labels: a whole number for each ``(n,)``.
+        labels: a whole number, or a word, for each ``(n,)``.
         image_shape: (C, H, W); None takes square images of one channel, or else of three.
         outputs: number of features.
         steps, batch_size, lr: of Adam, whose rate rises and falls once (`lr` at the top).
@@ -98,6 +103,8 @@ def feature_classifier(
             f"{who}: images of shape {shape} are not {x.shape[1]} numbers long: pass image_shape=(C, H, W)."
         )
     steps, batch_size = (validate.count(v, who, n, 1) for v, n in ((steps, "steps"), (batch_size, "batch_size")))
+    if not lr > 0:
+        raise ValueError(f"{who} expects lr > 0, got {lr}.")
     generator = Generator().manual_seed(seed)
     order = torch.randperm(len(x), generator=generator).to(x.device)
     held, train = order.split([k := min(5000, len(x) // 10), len(x) - k])
@@ -127,6 +134,8 @@ def feature_classifier(
 
 def _targets(labels: Any, x: Tensor, who: str) -> tuple[Tensor, int]:
     """Labels as 0 ... classes − 1, and their number."""
+    if not isinstance(labels, Tensor) and np.asarray(labels).dtype.kind in "US":
+        labels = np.unique(np.asarray(labels), return_inverse=True)[1]
     found = torch.as_tensor(labels, device=x.device)
     if found.is_floating_point() or found.is_complex() or found.shape != x.shape[:1]:
         raise ValueError(

@@ -169,7 +169,7 @@ def frechet_report(
     else:
         name = name or getattr(features, "name", None) or getattr(features, "__name__", None) or type(features).__name__
         anchor = train.mean(0, keepdim=True)
-    rows = min(len(train), len(made))
+    rows, block = min(len(train), len(made)), validate.count(block, who, "block", 1)
     generator = torch.Generator().manual_seed(seed)
     some_train, some_made = (t[torch.randperm(len(t), generator=generator)[:rows]] for t in (train, made))
     real = _fit(in_blocks(features, test, block), "features(real_test)")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,7 +70,7 @@ def mass_sculpting(
     for name, x in (("score", s), ("mass", m)):
         if x.min() == x.max():
             raise ValueError(f"{who}: the {name} is constant, {x[0]:.4g}, so there is nothing to compare.")
-    if not eps_b or not all(isinstance(e, float) and 0 < e < 1 for e in eps_b):
+    if np.ndim(eps_b) != 1 or not len(eps_b) or not all(isinstance(e, Real) and 0 < e < 1 for e in eps_b):
         raise ValueError(f"{who}: eps_b are shares of the background in (0, 1), such as (0.1, 0.01), got {eps_b!r}.")
     rows = tuple(round(e * n) for e in eps_b)
     if min(rows) < bins:

@@ -1,6 +1,6 @@
 """Mean correlation coefficient: how well columns match true sources, whatever their order, sign and scale."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from geoflow import validate
 
 
 def mean_correlation(
-    z: Tensor, sources: Tensor, labels: Tensor | None = None, kind: Literal["pearson", "spearman"] = "pearson"
+    z: Any, sources: Any, labels: Any = None, kind: Literal["pearson", "spearman"] = "pearson"
 ) -> float:
     """MCC = max over matchings π of (1/k) Σ_i |corr(z_π(i), sources_i)|, between 0 and 1.
 
@@ -36,6 +36,7 @@ def mean_correlation(
         )
     if kind not in ("pearson", "spearman"):
         raise ValueError(f"{who} expects kind='pearson' or 'spearman', got {kind!r}.")
+    labels = None if labels is None else torch.as_tensor(labels)
     if labels is None:
         groups = [torch.arange(len(z))]
     elif labels.shape != z.shape[:1] or labels.is_floating_point():

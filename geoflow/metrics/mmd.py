@@ -1,8 +1,10 @@
 """Maximum mean discrepancy: a kernel distance between two sets of points."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,6 +35,7 @@ def mmd(
             N(0, I): divide by the deviation of another prior first.
     """
     a, b = tables(a, b, "mmd")
+    block = validate.count(block, "mmd", "block", 1)
     if bandwidths is None and kernel == "gaussian":
         bandwidths = median_bandwidths(torch.cat([t[:: max(1, len(t) // 500)][:500] for t in (a, b)]))
     k, peak = kernel_of(kernel, bandwidths, a.shape[1], "mmd")
@@ -46,11 +49,15 @@ def mmd(
 
 
 def tables(a: Any, b: Any, who: str) -> tuple[Tensor, Tensor]:
-    """Two tables of equally many columns, in float64."""
+    """Two tables of equally many columns, in float64, around the mean of the first.
+
+    Distances stay, and far from the origin would be rounded away, where they are taken from squared lengths.
+    """
     a, b = validate.table(a, who, "a", 2).double(), validate.table(b, who, "b", 2).double()
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"{who} expects tables of equally many columns, got {a.shape[1]} and {b.shape[1]}.")
-    return a, b
+    middle = a.mean(0)
+    return a - middle, b - middle
 
 
 def median_bandwidths(rows: Tensor) -> list[float]:
@@ -67,9 +74,11 @@ def kernel_of(
     """The kernel as a function of squared distances, and its value at zero; without bandwidths that for N(0, I)."""
     if kernel not in ("gaussian", "imq"):
         raise ValueError(f"{who} expects kernel='gaussian' or 'imq', got {kernel!r}.")
+    if bandwidths is not None and not (
+        np.ndim(bandwidths) == 1 and len(bandwidths) and all(0 < h < math.inf for h in bandwidths)
+    ):
+        raise ValueError(f"{who} expects positive bandwidths, got {bandwidths}: give one or more in a list.")
     squares = [2 * dim * scale for scale in SCALES] if bandwidths is None else [float(h) ** 2 for h in bandwidths]
-    if not squares or min(squares) <= 0:
-        raise ValueError(f"{who} expects positive bandwidths, got {bandwidths}.")
 
     def gaussian(squared: Tensor) -> Tensor:
         result = torch.zeros_like(squared)

@@ -2,10 +2,12 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from geoflow import validate
+from geoflow.metrics.balls import held
 
 
 class PrecisionRecall(NamedTuple):
@@ -50,10 +52,4 @@ def precision_recall(real: Any, fake: Any, k: int = 3) -> PrecisionRecall:
 
 def _inside(x: Tensor, centers: Tensor, k: int) -> float:
     """Share of rows of x that lie in some ball around the centres."""
-    import numpy as np
-    from sklearn.metrics import pairwise_distances_chunked
-    from sklearn.neighbors import NearestNeighbors
-
-    radius = NearestNeighbors(n_neighbors=k).fit(centers.numpy()).kneighbors()[0][:, -1]
-    inside = pairwise_distances_chunked(x.numpy(), centers.numpy(), reduce_func=lambda d, _: (d <= radius).any(1))
-    return float(np.concatenate(list(inside)).mean())
+    return float(np.concatenate([block.any(1) for block in held(x.numpy(), centers.numpy(), k)]).mean())

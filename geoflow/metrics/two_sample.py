@@ -66,7 +66,7 @@ def mmd_test(
     who = "mmd_test"
     a, b = tables(x, y, who)
     permutations = validate.count(permutations, who, "permutations", 2)
-    rows = validate.count(rows, who, "rows", 2)
+    rows, block = validate.count(rows, who, "rows", 2), validate.count(block, who, "block", 1)
     generator = torch.Generator().manual_seed(seed)
     a, b = (t[torch.randperm(len(t), generator=generator)[:rows].to(t.device)] for t in (a, b))
     n, m = len(a), len(b)
