@@ -51,7 +51,7 @@ def save(model: nn.Module, path: str | os.PathLike[str], **notes: Any) -> None:
 
 
 def load(path: str | os.PathLike[str], modules: dict[str, nn.Module] | None = None) -> Any:
-    """The model in a file that `save` wrote, on the CPU; parameters that were frozen are so again.
+    """The model in a file that `save` wrote, on the CPU and in eval mode; parameters that were frozen are so again.
 
     Args:
         path: the file.
@@ -82,7 +82,7 @@ def load(path: str | os.PathLike[str], modules: dict[str, nn.Module] | None = No
         raise ValueError(f"{path} does not fit the model it describes: {error}") from None
     for name, parameter in model.named_parameters() if "frozen" in head else ():  # older files do not say
         parameter.requires_grad_(name not in head["frozen"])
-    return model
+    return model.eval()
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -212,7 +212,7 @@ def test_spectral_layers_do_not_stretch(tmp_path: Path) -> None:
         assert float(torch.linalg.matrix_norm(layer.weight, 2).detach()) == pytest.approx(1.0, abs=0.05)
     save(model, tmp_path / "model.safetensors")
     z = rows(5, 2).float()
-    for other in (load(tmp_path / "model.safetensors").eval(), copy.deepcopy(model)):
+    for other in (load(tmp_path / "model.safetensors"), copy.deepcopy(model)):
         assert torch.equal(other.autoencoder.decode(z), model.autoencoder.decode(z))
 
 
@@ -497,6 +497,26 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
         lambda: MaskPolarisation(moves=0.5, decides=0.2),
         ValueError,
         "expects shares moves <= decides < 1 of the steps, got 0.5 and 0.2",
+    ),
+    "counts of one row": (
+        lambda: mask_counts(recipes.maskaae(4, 2).autoencoder, torch.rand(1, 4)),
+        ValueError,
+        "different masked codes",
+    ),
+    "a rate of a ratio below zero": (
+        lambda: TotalCorrelation(nn.Linear(2, 1), rate=-1.0),
+        ValueError,
+        "rate >= 0, got -1",
+    ),
+    "two ratios": (
+        lambda: TotalCorrelation(nn.Linear(2, 2)).ratio(torch.rand(5, 2)),
+        ValueError,
+        "TotalCorrelation expects a network with one output",
+    ),
+    "two verdicts": (
+        lambda: DataCritic(nn.Linear(2, 3), nn.Linear(3, 2)).verdict(torch.rand(5, 2)),
+        ValueError,
+        "DataCritic expects a network with one output",
     ),
     "counts without a mask": (
         lambda: mask_counts(recipes.wae_mmd(4, 2).autoencoder, torch.rand(9, 4)),
