@@ -197,6 +197,11 @@ class Pair(Autoencoder):
         super().__init__()
         if encoder is None and not hasattr(posterior, "location"):
             raise ValueError("Pair expects an encoder, or a posterior with a method `location(x)` to encode by.")
+        if posterior is not None and (posterior.context_dim, posterior.dim) != (dim, latent_dim):
+            raise ValueError(
+                f"Pair expects a posterior of {latent_dim} coordinates given {dim} as context, got one of {posterior.dim} "
+                f"given {posterior.context_dim}."
+            )
         self.dim, self.latent_dim = dim, latent_dim
         self.context_dim, self.classes = context_dim, classes
         self.encoder, self.decoder, self.posterior = encoder, decoder, posterior
@@ -204,16 +209,27 @@ class Pair(Autoencoder):
     def _encode(self, x: Data, context: Context = None) -> Latent:
         if self.encoder is None:
             return self.posterior.location(x)  # type: ignore[union-attr, operator]
-        return self.encoder(x) if context is None else self.encoder(x, context)
+        z = self.encoder(x) if context is None else self.encoder(x, context)
+        return _wide(z, x, self.latent_dim, "encode")
 
     def _decode(self, z: Latent, context: Context = None) -> Data:
-        return self.decoder(z) if context is None else self.decoder(z, context)
+        return _wide(self.decoder(z) if context is None else self.decoder(z, context), z, self.dim, "decode")
 
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         if self.encoder is not None:
             yield from self.encoder.parameters()
         if self.posterior is not None:
             yield from self.posterior.parameters()
+
+
+def _wide(found: Tensor, of: Tensor, wanted: int, verb: str) -> Tensor:
+    """What a network of a `Pair` gave, if it is as wide as was said: narrower rows would broadcast in costs."""
+    if found.shape[-1] != wanted:
+        raise ValueError(
+            f"Pair: {verb} gave shape {tuple(found.shape)}, expected {(*of.shape[:-1], wanted)}: flatten what the network "
+            "returns, or correct dim and latent_dim."
+        )
+    return found
 
 
 class _PosteriorAfter(Density):

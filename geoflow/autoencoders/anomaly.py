@@ -74,12 +74,12 @@ def anomaly_scores(
 
     Args:
         model: trained; on the mixture that is searched, or on rows without anomalies. A `LatentModel`, or any density.
-        names: of the scores; None gives all that the model has.
+        names: of the scores, or one name; None gives all that the model has.
         generator: of the draws.
     """
     if not isinstance(model, (LatentModel, Density)):
         raise TypeError(f"anomaly_scores expects a LatentModel or a Density, got {type(model).__name__}.")
-    wanted = list(names) if names is not None else available(model)
+    wanted = available(model) if names is None else [names] if isinstance(names, str) else list(names)
     unknown = [n for n in wanted if n not in SCORES]
     if unknown:
         raise ValueError(f"anomaly_scores knows {', '.join(SCORES)}; got {unknown[0]!r}.")

@@ -35,8 +35,9 @@ def attribute_direction(
         ridge: share of the codes' mean variance added to each.
         generator: of these draws.
     """
+    _checked(autoencoder, "attribute_direction")
     x = validate.points(x, autoencoder.dim, "attribute_direction", like=reference(autoencoder))
-    a = torch.as_tensor(attribute).to(x)
+    a = validate.finite(torch.as_tensor(attribute).to(x), "attribute_direction", "attribute")
     if x.ndim != 2 or a.shape != x.shape[:1]:
         raise ValueError(f"attribute_direction expects rows (n, dim) and an attribute of each, got {tuple(a.shape)}.")
     if bool((a == a[:1]).all()):
@@ -56,11 +57,15 @@ def attribute_direction(
     spread = off.mT @ off / len(z)
     spread.diagonal().add_(ridge * spread.trace() / len(spread))
     w = torch.linalg.lstsq(spread, (off.mT @ (a - a.mean()).double() / len(z))[:, None]).solution[:, 0]
+    if not bool((w != 0).any()):
+        raise ValueError("attribute_direction: the codes do not vary with the attribute: there is no direction to it.")
     return (w / w.square().sum()).to(z)
 
 
-def manipulated(autoencoder: Autoencoder, x: Tensor, direction: Tensor, steps: Tensor) -> Tensor:
-    """decode(encode(x) + t · direction) ``(steps, *batch, dim)`` for each t in `steps`."""
+def manipulated(autoencoder: Autoencoder, x: Tensor, direction: Any, steps: Any) -> Tensor:
+    """decode(encode(x) + t · direction) ``(steps, *batch, dim)`` for each t in `steps`, a tensor, array or list."""
+    _checked(autoencoder, "manipulated")
+    direction, steps = torch.as_tensor(direction), torch.as_tensor(steps)
     if direction.shape != (autoencoder.latent_dim,):
         raise ValueError(
             f"manipulated expects a direction of {autoencoder.latent_dim} numbers, got shape {tuple(direction.shape)}."
@@ -69,3 +74,10 @@ def manipulated(autoencoder: Autoencoder, x: Tensor, direction: Tensor, steps: T
         z = autoencoder.encode(x)
         along = steps.to(z).reshape(-1, *(1 for _ in z.shape))
         return autoencoder.decode(z + along * direction.to(z))
+
+
+def _checked(autoencoder: Any, who: str) -> None:
+    if not isinstance(autoencoder, Autoencoder):
+        raise TypeError(
+            f"{who} expects an Autoencoder, got {type(autoencoder).__name__}: that of a model is model.autoencoder."
+        )

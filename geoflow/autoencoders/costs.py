@@ -1,7 +1,9 @@
 """Costs of reconstructions: summed over coordinates, one per row; most are minus a log-likelihood."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from numbers import Real
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -104,9 +106,9 @@ class Gaussian(Cost):
 
     def __init__(self, sigma: float | Literal["learned"] = "learned") -> None:
         super().__init__()
-        if sigma != "learned" and not (isinstance(sigma, (int, float)) and sigma > 0):
+        if sigma != "learned" and not (isinstance(sigma, Real) and 0 < sigma < math.inf):
             raise ValueError(f"Gaussian expects sigma='learned' or a positive number, got {sigma!r}.")
-        self.sigma = sigma
+        self.sigma: float | Literal["learned"] = sigma if sigma == "learned" else float(sigma)
         self.register_buffer("variance", torch.tensor(1.0 if sigma == "learned" else float(sigma) ** 2))
         self.register_buffer("seen", torch.tensor(0.0))
 
@@ -167,6 +169,12 @@ class Bernoulli(Cost):
     likelihood = True
 
     def forward(self, x: Tensor, xh: Tensor) -> Tensor:
+        if not tracing(xh) and bool(((xh < 0) | (xh > 1)).any()):
+            low, high = xh.min().item(), xh.max().item()
+            raise ValueError(
+                f"Bernoulli expects decode(z) between 0 and 1, got {low:.4g} to {high:.4g}: give the decoder a link, "
+                'Linked(autoencoder, "sigmoid").'
+            )
         return binary_cross_entropy(xh, x, reduction="none").sum(-1)
 
     def decoded(
@@ -200,11 +208,18 @@ class Multinomial(Cost):
 
     def __init__(self, total: float = 100.0) -> None:
         super().__init__()
-        if not total > 0:
+        if not 0 < total < math.inf:
             raise ValueError(f"Multinomial expects total > 0, got {total}.")
         self.total = float(total)
 
     def forward(self, x: Tensor, xh: Tensor) -> Tensor:
+        if not tracing(xh) and (bool((xh < 0).any()) or bool(((xh.sum(-1) - 1).abs() > 1e-2).any())):
+            total = xh.sum(-1)
+            raise ValueError(
+                f"Multinomial expects decode(z) as shares that sum to one, got entries from {xh.min().item():.4g} and sums "
+                f"from {total.min().item():.4g} to {total.max().item():.4g}: give the decoder a link, "
+                'Linked(autoencoder, "softmax").'
+            )
         return -self.total * torch.xlogy(x, xh).sum(-1)
 
     def decoded(

@@ -1,5 +1,6 @@
 """Divergences by an adversary: a critic of codes that learns to tell them from draws of the prior."""
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -9,7 +10,7 @@ from torch.nn.functional import softplus
 
 from geoflow import validate
 from geoflow.autoencoders.divergences import drawn, imq
-from geoflow.autoencoders.terms import Batch, Term
+from geoflow.autoencoders.terms import Batch, Term, verdicts
 from geoflow.density import Player, Sampler
 from geoflow.registry import register
 
@@ -59,11 +60,14 @@ class Critic(Term):
             )
         self.net, self.kind = net, kind
         self.steps = (5 if kind == "wgan-gp" else 1) if steps is None else validate.count(steps, "Critic", "steps", 1)
+        for name, value in {"rate": rate, "penalty": penalty, "apart": 0.0 if apart is None else apart}.items():
+            if not 0 <= value < math.inf:
+                raise ValueError(f"Critic expects {name} >= 0, got {value}.")
         self.rate, self.penalty, self.apart = float(rate), float(penalty), apart
 
     def verdict(self, z: Tensor) -> Tensor:
         """T(z) ``(n,)``."""
-        return self.net(z).squeeze(-1)
+        return verdicts(self.net, z, "Critic")
 
     def forward(self, batch: Batch) -> Tensor:
         if self.apart is not None:  # answered in turns of their own

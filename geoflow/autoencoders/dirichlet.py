@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from geoflow import validate
-from geoflow.autoencoders.posteriors import STEEP, Posterior
+from geoflow.autoencoders.posteriors import STEEP, Posterior, widths
 from geoflow.density import Sampler
 from geoflow.distributions import DiagonalNormal, Dirichlet
 from geoflow.registry import register
@@ -37,7 +37,7 @@ class DirichletPosterior(Posterior):
         self.net = net
 
     def numbers(self, x: Tensor) -> Tensor:
-        return STEEP * torch.tanh(self.net(x) / STEEP)
+        return STEEP * torch.tanh(widths(self.net(x), self.latent_dim, "DirichletPosterior") / STEEP)
 
     def draw(self, theta: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
         # Γ(a) is Γ(a + 1) u^(1/a): in logarithms small concentrations do not underflow before they are compared.

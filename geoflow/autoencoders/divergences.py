@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -35,7 +36,7 @@ class KL(Term):
     def __init__(self, free_bits: float = 0.0, closed: bool = True, draws: int = 1) -> None:
         super().__init__()
         self.draws = validate.count(draws, "KL", "draws", 1)
-        if not free_bits >= 0:
+        if not 0 <= free_bits < math.inf:
             raise ValueError(f"KL expects free_bits >= 0, got {free_bits}.")
         self.free_bits, self.closed = float(free_bits), closed
 
@@ -58,10 +59,16 @@ class KL(Term):
                 f"{'no posterior' if model.autoencoder.posterior is None else 'a posterior of another kind'}; give "
                 "Pair(None, decoder, GaussianPosterior(net, dim, latent), dim=, latent_dim=), or take MMD or a critic."
             )
-        if not (isinstance(model.prior, Density) or hasattr(model.prior, "log_prob_bound")):
+        if not (isinstance(model.prior, Density) or getattr(model.prior, "bounded", False)):
             raise TypeError(
                 f"KL needs a prior with log_prob, and {type(model.prior).__name__} can only be sampled: take MMD or a "
-                "critic as divergence."
+                "critic as divergence; a LatentModel as prior needs a bound, as a VAE has it."
+            )
+        own, other = model.posterior.space, model.prior.space
+        if type(own) is not type(other):
+            raise TypeError(
+                f"KL compares densities of one space; codes lie in {own}, and the draws of the prior, "
+                f"{type(model.prior).__name__}, in {other}: take a prior of the codes' own space."
             )
 
 
@@ -89,15 +96,12 @@ class MMD(Term):
 
     def __init__(self, scales: Sequence[float] = SCALES) -> None:
         super().__init__()
-        self.scales = tuple(float(s) for s in scales)
-        if not self.scales or min(self.scales) <= 0:
-            raise ValueError(f"MMD expects positive scales, got {scales!r}.")
+        self.scales = tuple(float(s) for s in scales) if np.ndim(scales) else ()
+        if not self.scales or not all(0 < s < math.inf for s in self.scales):
+            raise ValueError(f"MMD expects positive scales, one or more, got {scales!r}.")
 
     def forward(self, batch: Batch) -> Tensor:
-        n = len(batch.z)
-        if n < 2:
-            raise ValueError("MMD needs two rows or more in a batch: raise batch_size=.")
-        return imq(batch.z, drawn(batch.prior, n), self.scales)
+        return imq(batch.z, drawn(batch.prior, len(batch.z)), self.scales)
 
 
 def drawn(prior: Sampler, n: int) -> Tensor:
@@ -113,7 +117,10 @@ def drawn(prior: Sampler, n: int) -> Tensor:
 
 def imq(a: Tensor, b: Tensor, scales: Sequence[float] = SCALES) -> Tensor:
     """The U-statistic of `MMD` between rows ``(n, m)`` and ``(n', m)``."""
-
+    if min(len(a), len(b)) < 2:
+        raise ValueError(
+            "MMD needs two rows or more in a batch: raise batch_size=, or hold out more rows (validation=)."
+        )
     dim = a.shape[1]
     of_squares, _ = kernel_of("imq", [math.sqrt(2 * dim * s) for s in scales], dim, "MMD")
 

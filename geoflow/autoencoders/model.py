@@ -1,10 +1,12 @@
 """`LatentModel`: an auto-encoder, a prior of its codes, and one objective for all models of this kind."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
@@ -17,6 +19,7 @@ from geoflow.carried import ROWS
 from geoflow.density import Context, Density, Player, Sampler, frozen, takes_weight, weighted_mean
 from geoflow.maps import Autoencoder
 from geoflow.registry import arguments, register
+from geoflow.train.checkpoint import seeded
 from manifolds import Euclidean
 
 SOME = 2000
@@ -65,8 +68,7 @@ class LatentModel(Sampler):
         _fitting(autoencoder, prior)
         self.autoencoder, self.prior = autoencoder, prior
         self.space = Euclidean(autoencoder.dim)
-        cost = Gaussian() if cost is None else cost
-        self.cost = cost if isinstance(cost, Cost) else PlainCost(cost)
+        self.cost = _cost(cost)
         if divergence is None:
             divergence = KL() if self.posterior is not None else MMD()
         self.divergence, self.extras = nn.ModuleList(listed(divergence)), nn.ModuleList(listed(extras))
@@ -99,6 +101,12 @@ class LatentModel(Sampler):
         terms: Any = [*self.divergence, *self.extras]
         yield from zip(terms, (*self.weight, *(1.0 for _ in self.extras)), strict=True)
 
+    def _reported(self) -> Iterator[tuple[str, Term, float]]:
+        """The same under the names that their figures have: "mmd", and a second one's "mmd 2"."""
+        taken = Counter(("loss", "reconstruction"))
+        for term, weight in self._terms():
+            yield _apart(term.name, taken), term, weight
+
     # -- draws and codes ----------------------------------------------------------------------------------------------
 
     def _sample(self, shape: tuple[int, ...], context: Context, generator: Generator | None) -> Tensor:
@@ -124,6 +132,7 @@ class LatentModel(Sampler):
         else:
             z = self.autoencoder._encode(x)
         cost, xh = self.cost.decoded(self.autoencoder, x, z, **({} if weight is None else {"weight": weight}))
+        _of_rows(cost, x, f"cost {type(self.cost).__name__}")
         return Batch(x, z, xh, posterior, theta, log_q, self.autoencoder, self.prior), cost
 
     def codes(self, x: Tensor, generator: Generator | None = None) -> Tensor:
@@ -173,8 +182,10 @@ class LatentModel(Sampler):
             return f"a stochastic encoder{without}"
         if not self.cost.likelihood:
             return f"a cost that is a likelihood{without}"
-        known = isinstance(self.prior, (Density, LatentModel))
-        return None if known else f"a prior with log_prob, not {type(self.prior).__name__}"
+        if isinstance(self.prior, LatentModel):
+            lacks = self.prior._unbounded()
+            return None if lacks is None else f"a prior with a bound of its own, which needs {lacks}"
+        return None if isinstance(self.prior, Density) else f"a prior with log_prob, not {type(self.prior).__name__}"
 
     def _bound(self, x: Tensor, draws: int, generator: Generator | None = None) -> Tensor:
         inside = max((term.draws for term in self.divergence if isinstance(term, KL)), default=1)
@@ -191,44 +202,47 @@ class LatentModel(Sampler):
         self, x: Tensor, context: Tensor | None = None, *, weight: Tensor | None = None, player: str | None = None
     ) -> dict[str, Tensor]:
         """The cost's mean, each term's under its name, and their weighted sum; of an adversary, its own loss."""
-        for owner, players in self._adversaries():
-            if player is not None and player in {p.name for p in players}:
+        for owner, name, adversary in self._adversaries():
+            if player is not None and player == adversary.name:
                 if weight is not None:
                     raise ValueError(f"LatentModel: {player} compares whole batches, so rows cannot have weights.")
-                return {"loss": owner.turn(self, player, x)}
+                return {"loss": owner.turn(self, name, x)}
         batch, cost = self._batch(x, weight=weight)
         terms = {"reconstruction": weighted_mean(cost, weight)}
         total = terms["reconstruction"]
-        for term, share in self._terms():
-            value = term(batch)
-            if value.ndim == 0 and weight is not None:
+        for name, term, share in self._reported():
+            value = _of_rows(term(batch), x, name, or_batch=True)
+            if value.ndim == 0 and weight is not None and not term.by_rows:
                 raise ValueError(
-                    f"LatentModel: {term.name} is a figure of whole batches, no sum over rows, so rows cannot have weights."
+                    f"LatentModel: {name} is a figure of whole batches, no sum over rows, so rows cannot have weights."
                 )
-            terms[term.name] = value if value.ndim == 0 else weighted_mean(value, weight)
-            total = total + share * terms[term.name]
+            terms[name] = value if value.ndim == 0 else weighted_mean(value, weight)
+            total = total + share * terms[name]
         return {"loss": total, **terms}
 
     def players(self) -> list[Player]:
         """Each term's adversaries and the prior's, then all that is no adversary's own."""
         kept = {id(w): term for term, _ in self._terms() for w in term.keeps(self)}
         theirs, others = set(kept), []
-        for owner, players in self._adversaries():
-            taking = [
-                replace(p, parameters=[w for w in p.parameters if kept.get(id(w), owner) is owner]) for p in players
-            ]
-            theirs |= {id(w) for p in taking for w in p.parameters} & {id(w) for w in owner.parameters()}
-            others += taking
+        for owner, _, p in self._adversaries():
+            taking = replace(p, parameters=[w for w in p.parameters if kept.get(id(w), owner) is owner])
+            theirs |= {id(w) for w in taking.parameters} & {id(w) for w in owner.parameters()}
+            others.append(taking)
         own = [w for w in self.parameters() if w.requires_grad and id(w) not in theirs]
         return [*others, *([Player("model", own)] if own else [])]
 
-    def _adversaries(self) -> Iterator[tuple[Any, list[Player]]]:
-        """Terms, and a prior with a method `adversaries(model)`, with those who take turns with the model."""
-        for term, _ in self._terms():
-            yield term, term.players(self)
+    def _adversaries(self) -> Iterator[tuple[Any, str, Player]]:
+        """Who takes turns with the model: the term, or the prior with a method `adversaries(model)`, whose player it is,
+        its name there, and the player under a name that no other has.
+        """
+        taken: Counter[str] = Counter()
+        owners: list[tuple[Any, list[Player]]] = [(term, term.players(self)) for term, _ in self._terms()]
         adversaries = getattr(self.prior, "adversaries", None)
         if adversaries is not None:
-            yield self.prior, adversaries(self)
+            owners.append((self.prior, adversaries(self)))
+        for owner, players in owners:
+            for p in players:
+                yield owner, p.name, replace(p, name=_apart(p.name, taken))
 
     def schedule(self, step: int, steps: int) -> None:
         for term, _ in self._terms():
@@ -269,26 +283,34 @@ class LatentModel(Sampler):
         such figures between draws of the prior alone: what is within two of them is no difference. Adversaries are
         no measure: in the objective an adversary's term is replaced by what `Term.figure` gives.
         """
+        x, _ = self._door(x, context, "evaluate")
+        if x.ndim != 2 or not len(x):
+            raise ValueError(f"LatentModel.evaluate expects one row (n, dim) or more, got shape {tuple(x.shape)}.")
+        self.cost.check(x)
         training = self.training
-        self.eval()
-        with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
-            torch.manual_seed(0)
-            found = self._figures(x, weight)
-        self.train(training)
-        return found
+        try:
+            self.eval()
+            with seeded(0, x.device):
+                return self._figures(x, weight)
+        finally:
+            self.train(training)
 
     def _figures(self, x: Tensor, weight: Tensor | None) -> dict[str, float]:
         total = len(x) if weight is None else float(weight.sum())
-        found = {"reconstruction": 0.0, **{term.name: 0.0 for term, _ in self._terms()}}
-        for i in range(0, len(x), SOME):
-            rows, own = x[i : i + SOME], None if weight is None else weight[i : i + SOME]
+        found = {"reconstruction": 0.0, **{name: 0.0 for name, _, _ in self._reported()}}
+        parts = -(-len(x) // SOME)  # nearly equal ones: figures of whole samples would be noise on a short rest
+        own = [None] * parts if weight is None else weight.tensor_split(parts)
+        for rows, w in zip(x.tensor_split(parts), own, strict=True):
             batch, cost = self._batch(rows)
-            share = (len(rows) if own is None else float(own.sum())) / total
-            values = {"reconstruction": cost} | {term.name: term.figure(batch) for term, _ in self._terms()}
+            share = (len(rows) if w is None else float(w.sum())) / total
+            values = {"reconstruction": cost} | {name: term.figure(batch) for name, term, _ in self._reported()}
             for name, value in values.items():
-                mean = value if value.ndim == 0 else value.mean() if own is None else (own * value).sum() / own.sum()
-                found[name] += share * float(mean)
-        loss = found["reconstruction"] + sum(w * found[term.name] for term, w in self._terms())
+                _of_rows(value, rows, name, or_batch=True)
+                if value.ndim == 0 or w is None:
+                    found[name] += share * float(value.mean())
+                else:
+                    found[name] += float((w * value).sum()) / total
+        loss = found["reconstruction"] + sum(w * found[name] for name, _, w in self._reported())
         z = self._codes(x[: SOME // 2])
         draws = [self.prior._sample_noisy((len(z),), None, None) for _ in range(11)]
         if len(z) > 1:
@@ -316,9 +338,43 @@ def _fitting(autoencoder: Any, prior: Any) -> None:
         raise ValueError("LatentModel expects an auto-encoder and a prior without context.")
 
 
+def _cost(cost: Any) -> Cost:
+    """A cost of any of the kinds that are taken."""
+    if cost is None:
+        return Gaussian()
+    if isinstance(cost, type) or not callable(cost):
+        raise TypeError(
+            f"LatentModel expects a Cost, as Square(), or a function of data and reconstructions; got {cost!r}."
+        )
+    return cost if isinstance(cost, Cost) else PlainCost(cost)
+
+
+def _of_rows(value: Any, x: Tensor, name: str, or_batch: bool = False) -> Tensor:
+    """A cost or a term of rows ``(*batch, dim)``, refused in a shape that a mean would hide."""
+    wanted = x.shape[:-1]
+    if isinstance(value, Tensor) and (value.shape == wanted or (or_batch and not value.ndim)):
+        return value
+    got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    raise ValueError(
+        f"LatentModel expects of {name} a tensor with one number a row, {tuple(wanted)}"
+        f"{', or one for the batch, ()' if or_batch else ', summed over coordinates'}; got {got}."
+    )
+
+
+def _apart(name: str, taken: "Counter[str]") -> str:
+    """The name, numbered where others have it."""
+    taken[name] += 1
+    return name if taken[name] == 1 else f"{name} {taken[name]}"
+
+
 def _weights(weight: float | Sequence[float], terms: int) -> tuple[float, ...]:
     """One for each divergence, none of them negative."""
-    weights = tuple(map(float, weight)) if isinstance(weight, Sequence) else (float(weight),) * terms
+    try:
+        weights = tuple(map(float, weight)) if np.ndim(weight) else (float(weight),) * terms  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"LatentModel expects weight as a number, or as one for each divergence; got {weight!r}."
+        ) from None
     if len(weights) != terms:
         raise ValueError(f"LatentModel: {len(weights)} weights for {terms} divergences; give one for each.")
     if not all(w >= 0 and math.isfinite(w) for w in weights):

@@ -1,15 +1,18 @@
 """Topics of a latent mixture in an order that neither labels nor frequencies decide: by how spread out they look."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from geoflow import validate
 from geoflow.autoencoders.linked import LINKS, Linked
 from geoflow.autoencoders.model import LatentModel
 from geoflow.autoencoders.responsibilities import responsibilities
 from geoflow.autoencoders.topics import OfShares
-from geoflow.density import reference
+from geoflow.carried import ROWS
+from geoflow.density import like, reference
 from geoflow.distributions import GaussianMixture
 from geoflow.maps import Autoencoder, Pair
 from manifolds import Simplex
@@ -52,11 +55,15 @@ def decoded_topics(model: LatentModel) -> DecodedTopics:
     return DecodedTopics(decoded, entropy.to(decoded), entropy.argsort().tolist())
 
 
-def topic_weights(model: LatentModel, x: Tensor) -> Tensor:
+@torch.no_grad()
+def topic_weights(model: LatentModel, x: Any) -> Tensor:
     """Of each topic for rows ``(n, dim)``: responsibilities at encode(x), or the shares of encode(x), ``(n, K)``."""
+    _with_topics(model)
     if isinstance(model.prior, GaussianMixture):
         return responsibilities(model, x)
-    z, ends = model.autoencoder._encode(x), _of_shares(model.autoencoder)
+    x = like(validate.table(x, "topic_weights"), model)
+    model.cost.check(x)
+    z, ends = torch.cat([model.autoencoder.encode(part) for part in x.split(ROWS)]), _of_shares(model.autoencoder)
     return z if ends is None else ends.shares(z)
 
 
@@ -75,19 +82,25 @@ def has_ordered_topics(model: LatentModel) -> bool:
 
 def _decoded(model: LatentModel) -> Tensor:
     """What each topic alone decodes to."""
+    _with_topics(model)
+    if isinstance(model.prior, GaussianMixture):
+        return model.autoencoder._decode(model.prior.means)
+    to, ends = reference(model), _of_shares(model.autoencoder)
+    assert to is not None
+    if ends is None:
+        return model.autoencoder._decode(torch.eye(model.autoencoder.latent_dim).to(to))
+    count = ends.shares(to.new_zeros(model.autoencoder.latent_dim)).shape[-1]
+    raw = ends.of(torch.eye(count).to(to))
+    return LINKS[model.autoencoder.link](raw) if isinstance(model.autoencoder, Linked) else raw
+
+
+def _with_topics(model: Any) -> None:
+    if not isinstance(model, LatentModel):
+        raise TypeError(f"topics are those of a LatentModel, got {type(model).__name__}.")
     if not has_topics(model):
         raise TypeError(
             f"topics are those of a Gaussian mixture, or of codes that are shares; the prior is {type(model.prior).__name__}."
         )
-    if isinstance(model.prior, GaussianMixture):
-        return model.autoencoder._decode(model.prior.means)
-    like, ends = reference(model), _of_shares(model.autoencoder)
-    assert like is not None
-    if ends is None:
-        return model.autoencoder._decode(torch.eye(model.autoencoder.latent_dim).to(like))
-    count = ends.shares(like.new_zeros(model.autoencoder.latent_dim)).shape[-1]
-    raw = ends.of(torch.eye(count).to(like))
-    return LINKS[model.autoencoder.link](raw) if isinstance(model.autoencoder, Linked) else raw
 
 
 def _of_shares(autoencoder: Autoencoder) -> OfShares | None:

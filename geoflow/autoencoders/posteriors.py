@@ -65,6 +65,13 @@ class Posterior(Density):
         return self.draw(theta.expand(*shape, theta.shape[-1]), generator)
 
 
+def widths(numbers: Tensor, wanted: int, who: str) -> Tensor:
+    """What a network gave for each row, if it is as many numbers as a posterior reads; halves of others fit by chance."""
+    if numbers.shape[-1] != wanted:
+        raise ValueError(f"{who} expects a network with {wanted} outputs, got {numbers.shape[-1]} numbers a row.")
+    return numbers
+
+
 @register
 class GaussianPosterior(Posterior):
     """q(z | x) = N(μ(x), diag s²(x)): a network gives μ and log s, bounded smoothly by ±7. [kingma2014]
@@ -82,7 +89,7 @@ class GaussianPosterior(Posterior):
         self.net = net
 
     def numbers(self, x: Tensor) -> Tensor:
-        mean, raw = self.net(x).chunk(2, -1)
+        mean, raw = widths(self.net(x), 2 * self.latent_dim, "GaussianPosterior").chunk(2, -1)
         return torch.cat([mean, STEEP * torch.tanh(raw / STEEP)], -1)
 
     def draw(self, theta: Tensor, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -128,6 +135,10 @@ class FlowPosterior(Posterior):
 
     def __init__(self, bijection: Bijection, start: Posterior) -> None:
         super().__init__()
+        if not isinstance(bijection, Bijection):
+            raise TypeError(
+                f"FlowPosterior expects a bijection, got {type(bijection).__name__}: that of a Flow is flow.bijection."
+            )
         if bijection.context_dim or bijection.classes:
             raise ValueError(
                 "FlowPosterior expects a bijection without context: the data reach it by where codes start."

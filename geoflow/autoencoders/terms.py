@@ -43,7 +43,7 @@ class Term(nn.Module, ABC):
 
     Attributes:
         name: under which `fit` and `evaluate` report it.
-        by_rows: whether its value is a mean over rows, so that rows can have weights.
+        by_rows: whether rows can have weights: its value is one number a row, or says nothing of rows.
         to_the_end: whether only the last step completes its schedule, so that held-out figures before it choose nothing.
     """
 
@@ -84,6 +84,16 @@ Figure = Callable[[Batch], Tensor]
 """A divergence or an extra as a plain function."""
 
 
+def verdicts(net: nn.Module, z: Tensor, who: str) -> Tensor:
+    """net(z) ``(*batch)`` of a network with one output; more would pass for as many rows."""
+    found: Tensor = net(z)
+    if found.shape != (*z.shape[:-1], 1):
+        raise ValueError(
+            f"{who} expects a network with one output, from {tuple(z.shape)} it gave {tuple(found.shape)}."
+        )
+    return found.squeeze(-1)
+
+
 def name_of(term: Any) -> str:
     """Under which a term is reported: its own name, or a function's."""
     return str(getattr(term, "name", getattr(term, "__name__", type(term).__name__)))
@@ -103,7 +113,8 @@ class Plain(Term):
 def listed(terms: Any) -> list[Term]:
     """Several terms, one, or none, as a list."""
     given = [terms] if callable(terms) and not isinstance(terms, nn.ModuleList) else list(terms)
-    wrong = [t for t in given if not callable(t)]
-    if wrong:
-        raise TypeError(f"LatentModel expects terms or functions of a Batch, got {type(wrong[0]).__name__}.")
+    for t in given:
+        if isinstance(t, type) or not callable(t):
+            what = f"the class {t.__name__}: pass {t.__name__}()" if isinstance(t, type) else type(t).__name__
+            raise TypeError(f"LatentModel expects terms or functions of a Batch, got {what}.")
     return [t if isinstance(t, Term) else Plain(t) for t in given]

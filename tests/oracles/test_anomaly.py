@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Generator, Tensor, nn
@@ -52,7 +53,8 @@ def test_shares_are_topics_themselves() -> None:
     model = LatentModel(pair, Dirichlet([1.0, 1.0, 1.0]), cost=Multinomial(), divergence=())
     torch.testing.assert_close(decoded_topics(model).decoded, torch.softmax(decoder.weight.T, -1).detach())
     x = shares(5, 6)
-    torch.testing.assert_close(topic_weights(model, x), pair.encode(x))
+    for given in (x, x.numpy(), x.double().tolist()):
+        torch.testing.assert_close(topic_weights(model, given), pair.encode(x))
 
 
 @pytest.mark.parametrize("kind", ["dirichlet", "softmax-gaussian"])
@@ -160,10 +162,41 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
         "this model has no score 'elbo'; it has nll",
     ),
     "no model": (lambda: anomaly_scores(nn.Linear(2, 2), torch.zeros(3, 2)), TypeError, "Linear"),  # type: ignore[arg-type]
+    "a score of one name": (
+        lambda: anomaly_scores(StandardNormal(3), torch.zeros(2, 3), "elbo"),
+        ValueError,
+        "this model has no score 'elbo'; it has nll",
+    ),
+    "topics of no model": (
+        lambda: decoded_topics(nn.Linear(2, 2)),
+        TypeError,
+        "topics are those of a LatentModel, got Linear",
+    ),  # type: ignore[arg-type]
+    "weights of no topics": (
+        lambda: topic_weights(recipes.vae(4, 2), shares(3, 4)),
+        TypeError,
+        "the prior is StandardNormal",
+    ),
+    "weights of counts": (
+        lambda: topic_weights(recipes.dirichlet_vae(4, 2), 60 * shares(3, 4)),
+        ValueError,
+        "shares that sum to one",
+    ),
+    "weights of NaN": (
+        lambda: topic_weights(recipes.dirichlet_vae(4, 2), np.full((3, 4), np.nan)),
+        ValueError,
+        "x is all NaN",
+    ),
+    "weights of another width": (
+        lambda: topic_weights(recipes.dirichlet_vae(4, 2), shares(3, 5)),
+        ValueError,
+        "with 4 ambient coordinates",
+    ),
     "one row": (lambda: anomaly_scores(mixture(), shares(3, 8)[0]), ValueError, r"rows \(n, dim\)"),
 }
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("what", [*BAD])
 def test_bad_input(what: str) -> None:
     call, kind, words = BAD[what]

@@ -17,6 +17,7 @@ from geoflow.autoencoders import (
     MMD,
     Bernoulli,
     Critic,
+    DirichletPosterior,
     Gaussian,
     GaussianPosterior,
     LatentModel,
@@ -369,6 +370,7 @@ def test_directions_of_attributes() -> None:
     slope = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
     direction = attribute_direction(pair, x, x @ slope, ridge=0.0)
     moved = manipulated(pair, x[:4], direction, torch.tensor([0.0, 1.0, 2.5]))
+    assert torch.equal(moved, manipulated(pair, x[:4], direction.numpy(), [0.0, 1.0, 2.5]))
     torch.testing.assert_close(moved @ slope, (x[:4] @ slope) + torch.tensor([[0.0], [1.0], [2.5]]))
     has = x[:, 0] > 0
     found = attribute_direction(pair, x, has)
@@ -409,6 +411,66 @@ def test_directions_keep_to_codes_that_decode_hears() -> None:
     torch.testing.assert_close(found, torch.tensor([1.0, 0.0], dtype=torch.float64), atol=0.1, rtol=0)
 
 
+# -- what is reported --------------------------------------------------------------------------------------------------
+
+
+def test_terms_of_one_name_are_told_apart() -> None:
+    """Held-out figures are the objective's, also where two extras are plain functions of one name."""
+    pair = Pair(nn.Linear(3, 2), nn.Linear(2, 3), dim=3, latent_dim=2)
+    extras = [lambda batch: 0 * batch.z[:, 0] + 1, lambda batch: 0 * batch.z[:, 0] + 10]
+    model = LatentModel(pair, StandardNormal(2), cost=Square(), divergence=(), extras=extras).eval()
+    x = rows(5, 3).float()
+    found = model.evaluate(x)
+    assert (found["<lambda>"], found["<lambda> 2"]) == (1.0, 10.0)
+    assert found["loss"] == pytest.approx(found["reconstruction"] + 11)
+    assert model.loss(x)["loss"].item() == pytest.approx(found["loss"])
+
+
+def test_two_critics_take_turns_of_their_own() -> None:
+    critics = [Critic(MLP(2, 1, (8,))), Critic(MLP(2, 1, (8,)))]
+    pair = Pair(nn.Linear(3, 2), nn.Linear(2, 3), dim=3, latent_dim=2)
+    model = LatentModel(pair, StandardNormal(2), cost=Square(), divergence=critics)
+    before = [deepcopy(c.state_dict()) for c in critics]
+    fit(model, rows(40, 3), epochs=2, validation=0, seed=0, progress=False)
+    for critic, start in zip(critics, before, strict=True):
+        assert any(not torch.equal(w, start[name]) for name, w in critic.state_dict().items())
+
+
+@pytest.mark.parametrize("n", [2001, 4001])
+def test_any_number_of_rows_is_held_out(n: int) -> None:
+    """Figures of whole samples are not taken of a rest of one row."""
+    for model in (recipes.wae_mmd(3, 2, hidden=(4,)), recipes.wae_gan(3, 2, hidden=(4,), critic=(4,))):
+        x = rows(n, 3).float()
+        found = model.evaluate(x)
+        assert all(math.isfinite(v) for v in found.values())
+        weight = (torch.arange(n) < 1).float()  # all of it in one block
+        assert LatentModel(model.autoencoder, model.prior, divergence=()).evaluate(x, weight=weight)["loss"] > 0
+
+
+def test_evaluation_leaves_a_model_as_it_was() -> None:
+    model = recipes.vae(3, 2, hidden=(4,)).train()
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        model.evaluate(9 * torch.ones(5, 3))
+    model.cost.check = None  # type: ignore[assignment, method-assign]
+    with pytest.raises(TypeError):
+        model.evaluate(torch.ones(5, 3))
+    assert all(m.training for m in model.modules())
+
+
+def test_weights_of_rows_do_not_reach_the_decoders_parameters() -> None:
+    model, x, weight = recipes.rae(4, 2, hidden=(8,)), rows(6, 4).float(), torch.tensor([0.0, 0, 1, 2, 2, 1])
+    torch.testing.assert_close(model.loss(x, weight=weight)["decoder l2"], model.loss(x)["decoder l2"])
+    torch.testing.assert_close(model.loss(x, weight=weight)["loss"], model.loss(x[[2, 3, 3, 4, 4, 5]])["loss"])
+
+
+def test_a_bound_behind_two_stages_is_repeated_by_its_generator() -> None:
+    model = recipes.hierarchical(3, 2, top=1, hidden=(4,))
+    x, before = rows(5, 3).float().sigmoid(), torch.get_rng_state()
+    found = [model.log_prob_bound(x, 3, Generator().manual_seed(0)) for _ in range(2)]
+    assert torch.equal(*found)
+    assert torch.equal(before, torch.get_rng_state())
+
+
 # -- files and bad input -----------------------------------------------------------------------------------------------
 
 
@@ -434,6 +496,12 @@ def untrained() -> tuple[Any, Tensor, Tensor]:
     pair = Pair(nn.Linear(3, 1), nn.Linear(1, 3), dim=3, latent_dim=1)
     x = torch.ones(2, 3)
     return pair, x, pair.encode(x)
+
+
+def of_parts(**parts: Any) -> LatentModel:
+    """A deterministic model, and what else it is made of."""
+    pair = Pair(nn.Linear(3, 2), nn.Linear(2, 3), dim=3, latent_dim=2)
+    return LatentModel(pair, StandardNormal(2), **{"divergence": (), **parts})
 
 
 BAD: dict[str, tuple[Any, type[Exception], str]] = {
@@ -515,11 +583,150 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
         ValueError,
         "Bernoulli expects data between 0 and 1, got",
     ),
+    "an attribute of NaN": (
+        lambda: attribute_direction(recipes.vae(4, 2).autoencoder, torch.rand(2, 4), [math.nan, 1.0], ridge=0.1),
+        ValueError,
+        "attribute of attribute_direction contains NaN",
+    ),
+    "an attribute that codes do not know": (
+        lambda: attribute_direction(
+            Pair(nn.Linear(3, 2), nn.Linear(2, 3), dim=3, latent_dim=2), torch.ones(2, 3), [0.0, 1.0], ridge=0.1
+        ),
+        ValueError,
+        "the codes do not vary with the attribute",
+    ),
+    "an attribute in a model": (
+        lambda: attribute_direction(recipes.vae(4, 2), torch.rand(2, 4), [0, 1]),  # type: ignore[arg-type]
+        TypeError,
+        "expects an Autoencoder, got LatentModel: that of a model is model.autoencoder",
+    ),
+    "codes by halves": (lambda: recipes.wae_mmd(4, 1.5), ValueError, "latent must be a whole number, got 1.5"),  # type: ignore[arg-type]
+    "one width": (lambda: recipes.vae(4, 2, hidden=8), TypeError, r"one a layer, such as \(256, 256\); got 8"),
     "an attribute of numbers": (
         lambda: attribute_direction(recipes.vae(4, 2).autoencoder, torch.rand(5, 4), torch.rand(5)),
         ValueError,
         "zeros and ones; give ridge=",
     ),
+    "held-out grey levels of 255": (
+        lambda: fit(recipes.vae(4, 2), torch.rand(50, 4), validation=255 * torch.rand(9, 4), epochs=1, progress=False),
+        ValueError,
+        "Bernoulli expects data between 0 and 1, got",
+    ),
+    "figures of another width": (
+        lambda: recipes.vae(4, 2).evaluate(torch.rand(5, 3)),
+        ValueError,
+        r"LatentModel.evaluate expects `x` with 4 ambient coordinates in the last axis, got shape \(5, 3\)",
+    ),
+    "figures of NaN": (
+        lambda: recipes.vae(4, 2).evaluate(torch.full((5, 4), torch.nan)),
+        ValueError,
+        "evaluate contains NaN in 5 of 5 rows",
+    ),
+    "figures of no rows": (
+        lambda: recipes.vae(4, 2).evaluate(torch.rand(0, 4)),
+        ValueError,
+        r"one row \(n, dim\) or more",
+    ),
+    "one row held out": (
+        lambda: fit(recipes.wae_gan(4, 2), torch.rand(9, 4), validation=torch.rand(1, 4), epochs=1, progress=False),
+        ValueError,
+        r"two rows or more in a batch: raise batch_size=, or hold out more rows \(validation=\)",
+    ),
+    "weights that are no numbers": (
+        lambda: recipes.vae(4, 2, weight="big"),
+        TypeError,
+        "weight as a number, .* got 'big'",
+    ),  # type: ignore[arg-type]
+    "a cost by name": (
+        lambda: of_parts(cost="square"),
+        TypeError,
+        r"expects a Cost, as Square\(\), or a function .* 'square'",
+    ),
+    "a cost's class": (lambda: of_parts(cost=Square), TypeError, r"expects a Cost, as Square\(\)"),
+    "a divergence's class": (lambda: of_parts(divergence=MMD), TypeError, r"got the class MMD: pass MMD\(\)"),
+    "a cost that is a mean": (
+        lambda: of_parts(cost=nn.functional.mse_loss).loss(torch.rand(5, 3)),
+        ValueError,
+        r"of cost PlainCost a tensor with one number a row, \(5,\), summed over coordinates; got shape \(\)",
+    ),
+    "a cost of each coordinate": (
+        lambda: of_parts(cost=lambda x, xh: (x - xh) ** 2).loss(torch.rand(5, 3)),
+        ValueError,
+        r"\(5,\), summed over coordinates; got shape \(5, 3\)",
+    ),
+    "a term of each coordinate": (
+        lambda: of_parts(divergence=lambda batch: batch.z**2).loss(torch.rand(5, 3)),
+        ValueError,
+        r"of <lambda> a tensor with one number a row, \(5,\), or one for the batch, \(\); got shape \(5, 2\)",
+    ),
+    "a term that is no tensor": (
+        lambda: of_parts(divergence=lambda batch: 1.0).loss(torch.rand(5, 3)),
+        ValueError,
+        "got a float",
+    ),
+    "a narrow decoder": (
+        lambda: LatentModel(Pair(nn.Linear(3, 2), nn.Linear(2, 1), dim=3, latent_dim=2), StandardNormal(2)).sample(),
+        ValueError,
+        r"decode gave shape \(1,\), expected \(3,\): flatten",
+    ),
+    "a narrow encoder": (
+        lambda: Pair(nn.Linear(3, 1), nn.Linear(2, 3), dim=3, latent_dim=2).encode(torch.rand(5, 3)),
+        ValueError,
+        r"encode gave shape \(5, 1\), expected \(5, 2\): flatten",
+    ),
+    "a posterior of other codes": (
+        lambda: Pair(None, nn.Linear(3, 4), GaussianPosterior(nn.Linear(4, 4), 4, 2), dim=4, latent_dim=3),
+        ValueError,
+        "a posterior of 3 coordinates given 4 as context, got one of 2 given 4",
+    ),
+    "a posterior without deviations": (
+        lambda: GaussianPosterior(nn.Linear(4, 3), 4, 2).location(torch.rand(5, 4)),
+        ValueError,
+        "GaussianPosterior expects a network with 4 outputs, got 3",
+    ),
+    "shares without numbers": (
+        lambda: DirichletPosterior(nn.Linear(4, 6), 4, 3).location(torch.rand(5, 4)),
+        ValueError,
+        "DirichletPosterior expects a network with 3 outputs, got 6",
+    ),
+    "a flow in a posterior": (
+        lambda: recipes.flow_vae(4, 2, posterior=realnvp(2)),  # type: ignore[arg-type]
+        TypeError,
+        "expects a bijection, got Flow: that of a Flow is flow.bijection",
+    ),
+    "two verdicts": (
+        lambda: of_parts(divergence=Critic(nn.Linear(2, 2))).loss(torch.rand(5, 3)),
+        ValueError,
+        r"Critic expects a network with one output, from \(5, 2\) it gave \(5, 2\)",
+    ),
+    "a penalty that rewards": (
+        lambda: Critic(nn.Linear(2, 1), "wgan-gp", penalty=-1.0),
+        ValueError,
+        "penalty >= 0, got -1",
+    ),
+    "a rate below zero": (lambda: Critic(nn.Linear(2, 1), rate=-1.0), ValueError, "rate >= 0, got -1"),
+    "grey levels without a link": (
+        lambda: of_parts(cost=Bernoulli()).loss(torch.rand(5, 3)),
+        ValueError,
+        r'decode\(z\) between 0 and 1, got .* Linked\(autoencoder, "sigmoid"\)',
+    ),
+    "shares without a link": (
+        lambda: of_parts(cost=Multinomial()).loss(torch.full((5, 3), 1 / 3)),
+        ValueError,
+        r'decode\(z\) as shares that sum to one, got .* Linked\(autoencoder, "softmax"\)',
+    ),
+    "a model without a bound as prior": (
+        lambda: fit_prior(recipes.vae(4, 2), torch.rand(9, 4), recipes.wae_mmd(2, 1)),
+        TypeError,
+        "a LatentModel as prior needs a bound",
+    ),
+    "a prior of another space": (
+        lambda: fit_prior(recipes.dirichlet_vae(4, 3), torch.full((20, 4), 0.25), GaussianMixture(3, 2)),
+        TypeError,
+        r"codes lie in Simplex\(k=3\), and the draws of the prior, GaussianMixture, in Euclidean",
+    ),
+    "an infinite deviation": (lambda: Gaussian(math.inf), ValueError, "positive number, got inf"),
+    "one scale": (lambda: MMD(1.0), ValueError, "positive scales, one or more, got 1.0"),  # type: ignore[arg-type]
     "no free bits": (lambda: KL(free_bits=-1.0), ValueError, "free_bits >= 0"),
     "no scales": (lambda: MMD(()), ValueError, "positive scales"),
 }

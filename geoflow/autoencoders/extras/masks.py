@@ -186,7 +186,13 @@ def mask_counts(autoencoder: Autoencoder, x: Tensor) -> dict[str, float]:
     found = masked_in(autoencoder)
     if found is None:
         raise TypeError(f"mask_counts expects a Masked auto-encoder, got {type(autoencoder).__name__}.")
-    covariance = torch.cov(autoencoder.encode(x).double().mT).reshape(found.latent_dim, -1)
+    z = autoencoder.encode(x)
+    if z.ndim != 2 or not bool((z != z[:1]).any()):
+        raise ValueError(
+            f"mask_counts expects rows (n, dim) with different masked codes, got codes {tuple(z.shape)}, all the same: give "
+            "more rows; if there are, the encoder has collapsed, or its mask is closed."
+        )
+    covariance = torch.cov(z.double().mT).reshape(found.latent_dim, -1)
     ratio = covariance.trace().square() / covariance.square().sum()
     return {
         "mask >= 0.1": float((found.mask >= 0.1).sum()),

@@ -62,7 +62,9 @@ def _gaussian(posterior: Posterior | None) -> bool:
 
 def _of(batch: Batch, rows: int) -> Tensor:
     if len(batch.z) < 2:
-        raise ValueError("MinibatchTotalCorrelation needs two rows or more in a batch: raise batch_size=.")
+        raise ValueError(
+            "MinibatchTotalCorrelation needs two rows or more in a batch: raise batch_size=, or hold out more rows (validation=)."
+        )
     assert batch.theta is not None
     joint, each = aggregated(batch.theta, batch.z, rows)
     return (joint - each.sum(-1)).mean()

@@ -35,7 +35,7 @@ class EmbeddingNorm(Term):
 class DecoderL2(Term):
     """weight · |θ_D|², over all parameters that are not the encoder's own (`Autoencoder.encoder_parameters`). [ghosh2020]"""
 
-    name = "decoder l2"
+    name, by_rows = "decoder l2", True
 
     def __init__(self, weight: float = 1e-7) -> None:
         super().__init__()

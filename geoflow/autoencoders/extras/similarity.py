@@ -10,7 +10,7 @@ from torch.nn.functional import softplus
 from geoflow.autoencoders.costs import Cost
 from geoflow.autoencoders.divergences import drawn, imq
 from geoflow.autoencoders.extras.weights import checked
-from geoflow.autoencoders.terms import Batch, Term
+from geoflow.autoencoders.terms import Batch, Term, verdicts
 from geoflow.density import Player
 from geoflow.registry import register
 
@@ -38,11 +38,11 @@ class DataCritic(Term):
     def __init__(self, features: nn.Module, head: nn.Module, weight: float = 1.0, rate: float = 1.0) -> None:
         super().__init__()
         self.features, self.head = features, head
-        self.weight, self.rate = checked(weight, "DataCritic"), float(rate)
+        self.weight, self.rate = checked(weight, "DataCritic"), checked(rate, "DataCritic", "rate")
 
     def verdict(self, x: Tensor) -> Tensor:
         """T(x) ``(n,)``."""
-        return self.head(self.features(x)).squeeze(-1)
+        return verdicts(self.head, self.features(x), "DataCritic")
 
     def forward(self, batch: Batch) -> Tensor:
         made = batch.autoencoder._decode(drawn(batch.prior, len(batch.z)))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from geoflow.autoencoders.extras.weights import checked
-from geoflow.autoencoders.terms import Batch, Term
+from geoflow.autoencoders.terms import Batch, Term, verdicts
 from geoflow.density import Player
 from geoflow.registry import register
 
@@ -35,11 +35,12 @@ class TotalCorrelation(Term):
 
     def __init__(self, net: nn.Module, weight: float = 6.0, rate: float = 1.0) -> None:
         super().__init__()
-        self.net, self.weight, self.rate = net, checked(weight, "TotalCorrelation"), float(rate)
+        self.net, self.weight = net, checked(weight, "TotalCorrelation")
+        self.rate = checked(rate, "TotalCorrelation", "rate")
 
     def ratio(self, z: Tensor) -> Tensor:
         """T(z) ``(n,)``."""
-        return self.net(z).squeeze(-1)
+        return verdicts(self.net, z, "TotalCorrelation")
 
     def forward(self, batch: Batch) -> Tensor:
         return self.weight * self.ratio(batch.z)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from geoflow import validate
 from geoflow.autoencoders.costs import Bernoulli, Cost, Gaussian, Multinomial, Square
 from geoflow.autoencoders.critic import Critic
 from geoflow.autoencoders.divergences import KL, MMD
@@ -52,6 +53,9 @@ def networks(
         outputs: of that network; None is two for each code.
         decoder: in the place of a perceptron.
     """
+    dim, latent = validate.count(dim, "networks", "dim", 1), validate.count(latent, "networks", "latent", 1)
+    if not isinstance(hidden, Sequence):
+        raise TypeError(f"networks expects hidden as widths, one a layer, such as (256, 256); got {hidden!r}.")
     kind = cost if isinstance(cost, str) else next((k for k, c in COSTS.items() if isinstance(cost, c)), "")
     if isinstance(cost, str):
         if cost not in COSTS:
