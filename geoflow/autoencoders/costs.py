@@ -132,7 +132,8 @@ class Gaussian(Cost):
         return 0.5 * (squared / variance + dim * (variance.log() + LOG_2PI))
 
     def noisy(self, autoencoder: Autoencoder, xh: Tensor, generator: Generator | None = None) -> Tensor:
-        unit = autoencoder.residual(xh, xh + 1)  # of residuals in data's units: 1 / deviation of each column
+        # of residuals in data's units: 1 / deviation of each column; beside zero, for beside 1e8 one is nothing
+        unit = autoencoder.residual(torch.zeros_like(xh), torch.ones_like(xh))
         noise = torch.empty_like(xh).normal_(generator=generator)
         return xh + self.variance.sqrt().to(xh) * noise / unit
 

@@ -249,6 +249,15 @@ def test_draws_with_noise_are_those_of_the_likelihood(standardized: bool) -> Non
     assert float(torch.cov(model.sample(1000).mT).det()) == pytest.approx(0.0, abs=1e-9)  # a plane without it
 
 
+@pytest.mark.parametrize("unit", [1e-20, 1e9, 1e20])
+def test_noise_is_in_units_of_the_data(unit: float) -> None:
+    """Also where one is nothing beside the data in float32."""
+    model = recipes.vae(3, 2, cost="gaussian", standardize=True, hidden=(8,))
+    model.prepare(unit * (rows(50, 3).float() + 5))
+    means, draws = (draw(500, generator=Generator().manual_seed(0)) for draw in (model.sample, model.sample_noisy))
+    assert (draws - means).div(unit).std(0) == pytest.approx(rows(50, 3).std(0), rel=0.15)
+
+
 def test_bounds_are_per_unit_of_the_data_behind_what_standardises() -> None:
     """Ten times the unit of each of three columns takes 3 log 10 off, and of the parts only off the first."""
     x = rows(50, 3) * torch.tensor([1.0, 5.0, 0.2])
