@@ -36,6 +36,8 @@ BIC_ROWS, BIC_COLUMNS = 5000, 64
 """On how many training rows the number of Gaussians is chosen, and up to how many columns."""
 QUANTILES = 1001
 """How many quantiles of log p over the training rows a model file keeps, for percentiles."""
+COARSE = 1e-3
+"""Rounding, as a share of a column's deviation, that is worth a remark."""
 BOUND_ROWS = 5000
 """Of how many training rows, evenly spaced, the bound of a latent model is taken for them."""
 
@@ -48,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     place = device_of(settings["device"])
     table = _table(settings, out)
     x = torch.as_tensor(table.values, dtype=getattr(torch, settings["dtype"]))
+    _say_what_is_rounded(table, x, settings["dtype"], out)
     if settings["model"] == "dirichlet-vae":
         x = latent.shares(x, table.columns, settings["table"])
     held = torch.as_tensor(split.held_out(len(x), settings["test"], settings["seed"]))
@@ -234,6 +237,23 @@ def _table(settings: dict[str, Any], out: Console) -> Table:
             f"leave it out with --drop {name}."
         )
     return table
+
+
+def _say_what_is_rounded(table: Table, x: Tensor, dtype: str, out: Console) -> None:
+    """A remark on columns that lose digits that count in the model's precision; refused where none are left.
+
+    Seconds since 1970, for instance, are whole multiples of 128 in float32.
+    """
+    off, deviation = np.abs(x.double().numpy() - table.values).max(0), table.values.std(0)
+    for j in np.flatnonzero((off > COARSE * deviation) & (np.ptp(table.values, 0) > 0)):
+        kept = len(x[:, j].unique()) > 1
+        text = (
+            f"column {table.columns[j]!r} is rounded by up to {off[j]:.2g} in {dtype}, beside a deviation of {deviation[j]:.2g}"
+            f"{'' if kept else ', which makes it constant'}: use --dtype float64, or subtract a constant."
+        )
+        if not kept:
+            raise ValueError(f"{table.raw.path}: {text}")
+        out.remark(f"remark: {text}")
 
 
 def _report(model: Sampler, train: Tensor, test: Tensor, history: History, seconds: float) -> dict[str, Any]:

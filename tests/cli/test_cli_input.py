@@ -30,6 +30,25 @@ def test_other_tables_give_the_same_fit(capsys, tmp_path, suffix):
     assert notes["split"]["rows"] == 60
 
 
+def test_columns_that_lose_their_digits_are_named(capsys, tmp_path):
+    """Seconds since 1970 in float32; far enough from zero nothing is left. In float64, and of few digits, all is well."""
+    x = np.random.default_rng(0).normal(size=(60, 2)).round(4)
+    command = ["--model", "gaussian", "--test", "0", "--out", tmp_path / "m.safetensors"]
+    header = ["time", "size"]
+    stamps = write_csv(tmp_path / "stamps.csv", header, (x * [2000.0, 1.0] + [1.7e9, 0.0]).tolist())
+    code, _, err = run(capsys, "fit", stamps, *command)
+    assert code == 0
+    assert "column 'time' is rounded by up to 64 in float32, beside a deviation of 1.9e+03: use --dtype float64" in err
+    assert "'size'" not in err
+    assert "rounded" not in run(capsys, "fit", stamps, *command, "--dtype", "float64")[2]
+    whole = write_csv(tmp_path / "whole.csv", header, (x * [1000.0, 1.0] + [1e6, 0.0]).round().tolist())
+    assert "rounded" not in run(capsys, "fit", whole, *command)[2]
+    far = write_csv(tmp_path / "far.csv", header, (x + np.array([1e10, 0.0])).tolist())
+    tenth = write_csv(tmp_path / "tenth.csv", header, (x * [0.0, 1.0] + [0.1, 0.0]).tolist())
+    assert "column 'time' is constant" in refused(capsys, "fit", tenth, *command)
+    assert "which makes it constant: use --dtype float64" in refused(capsys, "fit", far, *command)
+
+
 def test_semicolons_commas_quotes_and_byte_order_marks(capsys, tmp_path):
     body = [[f"{i / 7:.3f}".replace(".", ","), f'"{i * i % 11},5"'] for i in range(30)]
     text = '\ufeffa;"b, wide"\n' + "\n".join(";".join(r) for r in body) + "\n\n"
