@@ -36,7 +36,7 @@ class Flat:
         """
         if len({(p.dtype, p.device) for p in parameters}) > 1:
             return False
-        parts: list[Any] = [m for m in model.modules() if hasattr(type(m), "_pull")]
+        parts: list[Any] = [m for m in model.modules() if hasattr(type(m), "_weights")]
         taken = {id(w) for part in parts for w in part._weights()}
         return 2 * sum(p.numel() for p in parameters if id(p) in taken) >= sum(p.numel() for p in parameters)
 

@@ -222,7 +222,7 @@ def test_spectral_layers_do_not_stretch(tmp_path: Path) -> None:
 def test_reconstructions_are_measured_in_the_critics_features(tmp_path: Path) -> None:
     model, x = shaken(recipes.vae_gan(5, 2, features=(8, 3), hidden=(8,))), rows(7, 5)
     save(model, tmp_path / "model.safetensors")
-    for other in (model, copy.deepcopy(model), load(tmp_path / "model.safetensors")):
+    for other in (model, copy.deepcopy(model), load(tmp_path / "model.safetensors").train()):
         critic = other.extras[0]
         batch, cost = other._batch(x, Generator().manual_seed(1))
         torch.testing.assert_close(cost, 0.5 * (critic.features(x) - critic.features(batch.xh)).square().sum(1))

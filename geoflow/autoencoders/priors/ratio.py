@@ -66,9 +66,9 @@ class RatioPrior(Density):
 
     def _log_prob(self, x: Points, context: Context = None) -> Values:
         log_p = self.base._log_prob(x) + self.log_ratio(x) - self.mass.log()
-        return log_p - self._pull(x) if self.hold and self.training and torch.is_grad_enabled() else log_p
+        return log_p - self._held(x) if self.hold and self.training and torch.is_grad_enabled() else log_p
 
-    def _pull(self, z: Tensor) -> Tensor:
+    def _held(self, z: Tensor) -> Tensor:
         """Zeros ``(*batch)`` whose mean has the gradient of ½ Σ (m² + s² − log s²), m and s the batch's."""
         inverse = 1 / (self.square - self.mean.square()).clamp_min(1e-6)
         rows = (0.5 * z.square() * (1 - inverse) + z * self.mean * inverse).sum(-1)
