@@ -1,6 +1,7 @@
 """Costs of reconstructions: summed over coordinates, one per row; most are minus a log-likelihood."""
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from numbers import Real
@@ -145,6 +146,13 @@ class Gaussian(Cost):
             parts = zip(x.split(2048), z.split(2048), strict=True)
             squared = [autoencoder.residual(a, autoencoder._decode(b)).double().square().sum(-1) for a, b in parts]
             self.variance.fill_(max(float(_mean(torch.cat(squared), weight)) / x.shape[-1], FLOOR**2))
+            spread = float(autoencoder.residual(x.mean(0), x).double().square().mean().sqrt())
+            if spread < FLOOR:
+                warnings.warn(
+                    f"Gaussian: the data vary by {spread:.2g}, less than the least deviation that is learned, {FLOOR:g}, so all "
+                    "of it is noise: standardise the columns, or give sigma= a number.",
+                    stacklevel=2,
+                )
 
 
 def _mean(squared: Tensor, weight: Tensor | None) -> Tensor:

@@ -249,6 +249,15 @@ def test_draws_with_noise_are_those_of_the_likelihood(standardized: bool) -> Non
     assert float(torch.cov(model.sample(1000).mT).det()) == pytest.approx(0.0, abs=1e-9)  # a plane without it
 
 
+def test_data_below_the_least_deviation_are_told() -> None:
+    x = 1e-6 * rows(50, 3).float()
+    with pytest.warns(UserWarning, match="vary by 1e-06, less than the least deviation that is learned, 0.001"):
+        fit(recipes.vae(3, 2, cost="gaussian", hidden=(8,)), x, epochs=1, progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(recipes.vae(3, 2, cost="gaussian", standardize=True, hidden=(8,)), x, epochs=1, progress=False)
+
+
 @pytest.mark.parametrize("unit", [1e-20, 1e9, 1e20])
 def test_noise_is_in_units_of_the_data(unit: float) -> None:
     """Also where one is nothing beside the data in float32."""
