@@ -191,7 +191,7 @@ def main() -> None:
         "faster. Adversarial models take a turn each of auto-encoder and critic: pythae's share one forward pass, geoflow's "
         f"have one each, on batches of their own in `fit`. VampPrior has {PSEUDO} pseudo-inputs; pythae's decoder of RAE-L2 "
         "is held by the optimiser's weight decay, geoflow's by a term of the loss. Tensors: what a step adds at its peak, "
-        "counted by torch's profiler.\n\n"
+        "counted by torch's profiler. What the models are checked for: tests/reproduce/results/latent_checks.md.\n\n"
     )
     write(
         "autoencoders.md",
