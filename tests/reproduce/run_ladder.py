@@ -45,6 +45,21 @@ afterwards; of 10,000 rows these alone. FD of {draws:,} draws (and reconstructio
 over {seeds} seeds. "Least inside": the smallest FD of draws of the ladder is neither at its first nor its last rung, and by
 more than two standard errors below both.
 """
+READING = """
+## What it says
+
+Digits: there is an inner least, at the fifth of six rungs and clearly below both ends, with 1,000 and with 2,000 images. The
+largest prior may be short of training rather than too rich: steps are as many for all. Can the prior be done away with? Ten
+Gaussians fitted afterwards to the codes of a plain auto-encoder are nearer than every rung, with 1,000 images as with 10,000.
+
+CIFAR-10: no inner least. The networks do not reconstruct it (no distance of reconstructions below 790, where the mean image has
+2,474), and the least distance, of N(0, I), is an accident. Of seed 0, 1,000 images, codes have a deviation of .25, since the
+encoder hardly moves in so few steps at a twentieth of the rate. So draws are codes four times too large, which decode to noise
+that has the contrast of real images (differences of neighbouring pixels .094, real ones .091, reconstructions .025; variance of
+all pixels 194, 190, 117) and is nearer to them under these features than their own reconstructions are. By eye they are noise.
+Of the other rungs none is clearly nearer than the next but the last, which is farthest; both priors fitted afterwards are nearer
+than all of them, about as near as reconstructions.
+"""
 
 
 @cache
@@ -133,7 +148,7 @@ def written(lines: dict[str, list[str]]) -> str:
         seeds=SEEDS,
     )
     body = [line for n in NAMES for line in lines[n]]
-    return text + table("", HEAD, body)
+    return text + table("", HEAD, body) + READING
 
 
 def main() -> None:
