@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from geoflow.autoencoders.model import LatentModel
+from geoflow.autoencoders.model import LatentModel, of_rows
 from geoflow.autoencoders.ordered import decoded_topics, has_ordered_topics, topic_weights
 from geoflow.carried import ROWS
 from geoflow.density import Density
@@ -19,7 +19,8 @@ def _nll(model: Density, x: Tensor, generator: Generator | None) -> Tensor:
 
 
 def _reconstruction(model: LatentModel, x: Tensor, generator: Generator | None) -> Tensor:
-    return model.cost.decoded(model.autoencoder, x, model.autoencoder._encode(x))[0]
+    cost = model.cost.decoded(model.autoencoder, x, model.autoencoder._encode(x))[0]
+    return of_rows(cost, x, f"cost {type(model.cost).__name__}")
 
 
 def _elbo(model: LatentModel, x: Tensor, generator: Generator | None) -> Tensor:

@@ -132,7 +132,7 @@ class LatentModel(Sampler):
         else:
             z = self.autoencoder._encode(x)
         cost, xh = self.cost.decoded(self.autoencoder, x, z, **({} if weight is None else {"weight": weight}))
-        _of_rows(cost, x, f"cost {type(self.cost).__name__}")
+        of_rows(cost, x, f"cost {type(self.cost).__name__}")
         return Batch(x, z, xh, posterior, theta, log_q, self.autoencoder, self.prior), cost
 
     def codes(self, x: Tensor, generator: Generator | None = None) -> Tensor:
@@ -211,7 +211,7 @@ class LatentModel(Sampler):
         terms = {"reconstruction": weighted_mean(cost, weight)}
         total = terms["reconstruction"]
         for name, term, share in self._reported():
-            value = _of_rows(term(batch), x, name, or_batch=True)
+            value = of_rows(term(batch), x, name, or_batch=True)
             if value.ndim == 0 and weight is not None and not term.by_rows:
                 raise ValueError(
                     f"LatentModel: {name} is a figure of whole batches, no sum over rows, so rows cannot have weights."
@@ -305,7 +305,7 @@ class LatentModel(Sampler):
             share = (len(rows) if w is None else float(w.sum())) / total
             values = {"reconstruction": cost} | {name: term.figure(batch) for name, term, _ in self._reported()}
             for name, value in values.items():
-                _of_rows(value, rows, name, or_batch=True)
+                of_rows(value, rows, name, or_batch=True)
                 if value.ndim == 0 or w is None:
                     found[name] += share * float(value.mean())
                 else:
@@ -349,7 +349,7 @@ def _cost(cost: Any) -> Cost:
     return cost if isinstance(cost, Cost) else PlainCost(cost)
 
 
-def _of_rows(value: Any, x: Tensor, name: str, or_batch: bool = False) -> Tensor:
+def of_rows(value: Any, x: Tensor, name: str, or_batch: bool = False) -> Tensor:
     """A cost or a term of rows ``(*batch, dim)``, refused in a shape that a mean would hide."""
     wanted = x.shape[:-1]
     if isinstance(value, Tensor) and (value.shape == wanted or (or_batch and not value.ndim)):

@@ -167,6 +167,13 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
         ValueError,
         "this model has no score 'elbo'; it has nll",
     ),
+    "a cost that is a mean": (
+        lambda: anomaly_scores(
+            LatentModel(mixture().autoencoder, StandardNormal(2), cost=nn.functional.mse_loss), shares(3, 8)
+        ),
+        ValueError,
+        r"of cost PlainCost a tensor with one number a row, \(3,\), summed over coordinates; got shape \(\)",
+    ),
     "topics of no model": (
         lambda: decoded_topics(nn.Linear(2, 2)),
         TypeError,
