@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Generator, Tensor, nn
 
 from geoflow import validate
@@ -24,8 +25,9 @@ def fit_prior(
         model: a `LatentModel`, any other model with an auto-encoder (a flow, a free-form flow with a bottleneck), or an
             auto-encoder.
         x: training rows ``(n, dim)``: held-out ones would make the fit look better than it is.
-        to: what to fit; None is a mixture of ten Gaussians. Mixtures are fitted by EM, flows and other models by `fit`
-            with `options`; it should standardise codes itself, as all recipes of flows do.
+        to: what to fit, carried to the codes' device and precision; None is a mixture of ten Gaussians. Mixtures are fitted
+            by EM, flows and other models by `fit` with `options`; it should standardise codes itself, as all recipes of
+            flows do.
         seed: of the codes and the fit.
     """
     autoencoder = model if isinstance(model, Autoencoder) else getattr(model, "autoencoder", None)
@@ -35,9 +37,13 @@ def fit_prior(
     whole = model if isinstance(model, LatentModel) else LatentModel(autoencoder, prior, divergence=())
     renewed = whole.with_base(prior)
     rows = like(validate.table(x, "fit_prior", minimum=2), autoencoder)
+    renewed.cost.check(rows)
     training = autoencoder.training
     autoencoder.eval()
     codes: Tensor = renewed.codes(rows, None if seed is None else Generator(rows.device).manual_seed(seed))
-    fit(prior, codes, seed=seed, **options)
+    fit(prior.to(codes), codes, seed=seed, **options)
+    if whole is not model:  # its cost has seen no training
+        with torch.no_grad():
+            renewed.cost.finish(autoencoder, rows, codes)
     autoencoder.train(training)
     return renewed

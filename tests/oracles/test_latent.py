@@ -344,6 +344,18 @@ def test_a_model_as_prior_gives_its_bound() -> None:
 # -- priors fitted afterwards ------------------------------------------------------------------------------------------
 
 
+def test_what_is_fitted_to_codes_takes_their_precision_and_the_cost_its_deviation() -> None:
+    """Of an auto-encoder alone the noise of draws is what it leaves of the rows, root mean square."""
+    x = rows(300, 4)
+    pair = Pair(nn.Linear(4, 2).double(), nn.Linear(2, 4).double(), dim=4, latent_dim=2)
+    model = fit_prior(pair, x, GaussianMixture(2, 3))
+    left = (x - pair.decode(pair.encode(x))).square().mean()
+    assert float(model.cost.get_buffer("variance")) == pytest.approx(float(left.detach()), rel=1e-6)
+    assert model.sample(7).dtype == torch.float64
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        fit_prior(recipes.vae(4, 2, hidden=(8,)), x)
+
+
 @pytest.mark.parametrize("kind", ["vae", "wae", "mlae"])
 def test_a_prior_fitted_afterwards_is_that_of_the_codes(kind: str) -> None:
     x = rows(1500, 4).float()
