@@ -258,6 +258,19 @@ def test_pseudo_inputs_start_at_rows_and_stay_grey() -> None:
     assert 0 <= float(low) < float(high) <= 1
 
 
+def test_pseudo_inputs_do_not_depend_on_the_unit_of_the_data() -> None:
+    """Twenty steps on rows, and on a thousand times the rows: a thousand times the pseudo-inputs, equally far from the start."""
+    found = []
+    for unit in (1.0, 1000.0):
+        torch.manual_seed(0)
+        model: Any = recipes.vampprior(4, 2, components=5, cost="gaussian", hidden=(8,), standardize=True)
+        x = unit * (3 + rows(100, 4))
+        fit(model, x, epochs=5, batch_size=25, lr=1e-2, validation=0, seed=0, progress=False)
+        found.append(model.prior.pseudo.detach() / unit)
+        assert float((found[-1][:, None] - x / unit).abs().amax(-1).amin()) > 0.02, "they have moved"
+    torch.testing.assert_close(found[0], found[1], atol=1e-3, rtol=1e-3)
+
+
 def test_a_constant_acceptance_changes_nothing() -> None:
     """Neither the density nor, in training, its gradient: what Z gives and what a gives cancel."""
     accept = nn.Linear(2, 1).double()

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from geoflow import validate
-from geoflow.autoencoders.posteriors import Posterior, posterior_of
+from geoflow.autoencoders.posteriors import Behind, Posterior, posterior_of
 from geoflow.density import Context, Density
 from geoflow.maps import Autoencoder
 from geoflow.registry import register
@@ -21,6 +21,8 @@ LOW, HIGH = 0.0, 1.0
 class VampPrior(Density):
     """p(z) = Σ_k w_k q(z | u_k): posteriors of the auto-encoder at pseudo-inputs u_k, which train with it. [tomczak2018]
 
+    Behind a `Standardize` the u_k are learned in standardised units, so that steps do not depend on the data's.
+
     The best prior of the bound is the aggregated posterior 1/n Σ_i q(z | x_i); this is as near to it as K rows allow,
     and shares the encoder's weights. The encoder is that of the `LatentModel` it is given to. An evaluation encodes K
     rows, and takes K densities a code.
@@ -29,7 +31,8 @@ class VampPrior(Density):
         data_dim, latent_dim: numbers of coordinates of data and codes.
         components: K.
         weights: "uniform", or "learned".
-        start: "rows" starts the u_k at training rows and a hundredth of noise; "noise" at N(.05, .01²), as for grey levels.
+        start: "rows" starts the u_k at training rows and a hundredth of noise; "noise" at N(.05, .01²), as for grey levels,
+            in the units in which they are learned.
         bounded: clip the u_k to [0, 1]; one that a step carries beyond stays at the edge.
 
     Raises:
@@ -74,7 +77,16 @@ class VampPrior(Density):
     @property
     def pseudo(self) -> Tensor:
         """u ``(components, data_dim)``, in the data's units."""
-        return self.raw.clamp(LOW, HIGH) if self.bounded else self.raw
+        before = self._before()
+        u = self.raw if before is None else before._decode(self.raw)
+        return u.clamp(LOW, HIGH) if self.bounded else u
+
+    def _before(self) -> Autoencoder | None:
+        """What stands before the encoder and keeps the number of coordinates, as what standardises does."""
+        posterior = posterior_of(self._mixes[0]) if self._mixes else None
+        if isinstance(posterior, Behind) and posterior.before.latent_dim == self.data_dim:
+            return posterior.before
+        return None
 
     @torch.no_grad()
     def start_at(self, x: Tensor) -> None:
@@ -84,7 +96,8 @@ class VampPrior(Density):
             index = torch.randint(len(x), (self.components,)) if few else torch.randperm(len(x))[: self.components]
             noise = 0.01 * x.std(0, correction=0) * torch.randn_like(self.raw)
             start = x[index.to(x.device)] + noise
-            self.raw.copy_(start.clamp(LOW, HIGH) if self.bounded else start)
+            start, before = start.clamp(LOW, HIGH) if self.bounded else start, self._before()
+            self.raw.copy_(start if before is None else before._encode(start))
 
     def _mixed(self) -> tuple[Posterior, Tensor]:
         """The posterior, and its numbers ``(components, numbers)`` at the pseudo-inputs."""
