@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from tutorials.bibliography import entries
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -62,12 +64,15 @@ def test_citations_and_entries_agree() -> None:
     for path in sources("geoflow/**/*.py", "manifolds/**/*.py", "tutorials/*.py"):
         for group in re.findall(rf"\[({KEY}(?:, {KEY})*)\]", path.read_text()):
             cited |= set(group.split(", "))
-    entries = (ROOT / "tutorials" / "references.bib").read_text()
-    keys = re.findall(rf"^@\w+{{({KEY}),$", entries, re.MULTILINE)
-    assert len(keys) == len(set(keys)) == entries.count("@")
-    for field in ("author", "title", "year"):
-        assert len(re.findall(rf"^  {field} +=", entries, re.MULTILINE)) == len(keys)
+    text = (ROOT / "tutorials" / "references.bib").read_text()
+    keys = re.findall(rf"^@\w+{{({KEY}),$", text, re.MULTILINE)
+    assert len(keys) == len(set(keys)) == text.count("@")
     assert cited == set(keys)
+    read = entries(text)
+    assert set(read) == set(keys)
+    for fields in read.values():
+        assert fields["year"].isdigit()
+        assert all(len(fields[k]) > 5 and fields[k].isprintable() for k in ("author", "title"))
 
 
 def test_versions_agree() -> None:

@@ -5,7 +5,6 @@ Everything that is generated, pages included, lies in tutorials/_build; ``python
 
 import importlib
 import pkgutil
-import re
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 import geoflow
+from tutorials.bibliography import entries
 
 HERE = Path(__file__).parent
 SOURCE = HERE / "_build" / "source"
@@ -35,7 +35,7 @@ sphinx_gallery_conf = {
     "examples_dirs": str(HERE),
     "gallery_dirs": "gallery",
     "filename_pattern": r"/plot_",
-    "ignore_pattern": r"conf\.py",
+    "ignore_pattern": r"conf\.py|bibliography\.py",
     "download_all_examples": False,
     "abort_on_example_error": True,
 }
@@ -66,13 +66,10 @@ def reference() -> str:
 def papers() -> str:
     """references.bib as a list, by key."""
     page = heading("References", "=")
-    entry = re.compile(r"^@\w+\{(\w+),\n(.*?)^\}", re.MULTILINE | re.DOTALL)
-    for key, body in entry.findall((HERE / "references.bib").read_text()):
-        fields = dict(re.findall(r"^\s*(\w+)\s*=\s*\{(.*)\},$", body, re.MULTILINE))
-        plain = {k: re.sub(r'\{\\"(\w)\}', "\\1\u0308", v).replace("{", "").replace("}", "") for k, v in fields.items()}
-        where = plain.get("journal", plain.get("booktitle", ""))
-        authors = plain["author"].replace(" and ", "; ")
-        page += f"{key}\n    {authors}. *{plain['title']}*. {where}, {plain['year']}.\n\n"
+    for key, fields in entries((HERE / "references.bib").read_text()).items():
+        where = fields.get("journal", fields.get("booktitle", ""))
+        authors = fields["author"].replace(" and ", "; ")
+        page += f"{key}\n    {authors}. *{fields['title']}*. {where}, {fields['year']}.\n\n"
     return page
 
 
