@@ -81,7 +81,7 @@ print(honest)
 # What lies between two tumours?
 # ------------------------------
 # Lengths of a table in mixed units mean little, so distances are measured with every column divided by its standard
-# deviation; in that space a density makes ds = (p / p0)^(-1/5) |dx|. Its geodesics keep to where tumours are.
+# deviation; in that space a density makes ``ds = (p / p0)^(-1/5) |dx|``. Its geodesics keep to where tumours are.
 
 flow = flow.double()
 points = rows[train].double()
