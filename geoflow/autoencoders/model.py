@@ -367,10 +367,10 @@ def _apart(name: str, taken: "Counter[str]") -> str:
     return name if taken[name] == 1 else f"{name} {taken[name]}"
 
 
-def _weights(weight: float | Sequence[float], terms: int) -> tuple[float, ...]:
+def _weights(weight: Any, terms: int) -> tuple[float, ...]:
     """One for each divergence, none of them negative."""
     try:
-        weights = tuple(map(float, weight)) if np.ndim(weight) else (float(weight),) * terms  # type: ignore[arg-type]
+        weights = tuple(map(float, weight)) if np.ndim(weight) else (float(weight),) * terms
     except (TypeError, ValueError):
         raise TypeError(
             f"LatentModel expects weight as a number, or as one for each divergence; got {weight!r}."

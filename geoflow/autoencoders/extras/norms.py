@@ -42,7 +42,7 @@ class DecoderL2(Term):
         self.weight = checked(weight, "DecoderL2")
 
     def forward(self, batch: Batch) -> Tensor:
-        held: Tensor = _Squares.apply(*decoder_parameters(batch.autoencoder))  # type: ignore[no-untyped-call]
+        held: Tensor = _Squares.apply(*decoder_parameters(batch.autoencoder))
         return self.weight * held
 
     def check(self, model: "LatentModel") -> None:

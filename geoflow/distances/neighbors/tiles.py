@@ -40,8 +40,9 @@ def _candidates(points: Tensor, queries: Tensor, count: int) -> tuple[Tensor, Te
     a, b = queries - center, points - center
     a = torch.cat([-2 * a, a.new_ones(len(a), 1), a.square().sum(1, keepdim=True)], 1)
     b = torch.cat([b, b.square().sum(1, keepdim=True), b.new_ones(n, 1)], 1)
-    columns, rows, strip = (COLUMNS, ROWS, STRIP) if cpu else (8 * COLUMNS, max(16, 2**25 // n), 8 * COLUMNS)
-    align = GROUP ** (3 if n > STRIP else 2)
+    columns, strip = (COLUMNS, STRIP) if cpu else (8 * COLUMNS, 8 * COLUMNS)
+    rows = ROWS if cpu else max(16, 2**28 // min(n, columns))
+    align = GROUP ** (3 if n > 16 * STRIP else 2)  # groups of groups of groups where there are many
     strip = align * math.ceil(n / math.ceil(n / strip) / align)  # all alike
     nowhere = b.new_zeros(-n % strip, b.shape[1])
     nowhere[:, -2] = torch.inf
